@@ -30,6 +30,7 @@ from chatd.master.upgrade.preflight import OPTION as PREFLIGHT
 from chatd.master.upgrade.program import Program
 from chatd.master.upgrade.state import MasterState
 from chatd.tokens.check import check as check_token_keys
+from chatd.web_push.check import check as check_push_key
 from chatd.worker_context import WorkerContext
 
 
@@ -110,6 +111,7 @@ def _accept(loaded: config_load.Loaded, options: argparse.Namespace) -> None:
     """What a start checks of the configuration before it does anything. Raises ConfigError."""
     check_host(loaded.config, loaded.name)
     check_token_keys(loaded.config, loaded.name)
+    check_push_key(loaded.config, loaded.name)
     if options.daemon and loaded.config.server.log_dir == "-":
         raise ConfigError(f'{loaded.name}: server.log_dir: "-" (standard error) cannot be used with --daemon')
     if not options.no_strict:

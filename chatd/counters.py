@@ -158,6 +158,17 @@ class Counters(msgspec.Struct, kw_only=True):
     file_bytes_uploaded: Annotated[
         int, Field("bytes of files uploaded", heading="bytes of files uploaded", total=True)
     ] = 0
+    push_sent: Annotated[
+        int,
+        Field("notifications that push services and gateways have taken", heading="notifications sent", total=True),
+    ] = 0
+    push_failures: Annotated[
+        int, Field("attempts to notify that failed", heading="failed notifications", total=True)
+    ] = 0
+    push_removed: Annotated[
+        int,
+        Field("subscriptions removed because they have ended", heading="subscriptions ended", total=True),
+    ] = 0
     logins: Annotated[int, Field("logins that succeeded", heading="ok", total=True)]
     logins_failed: Annotated[
         int, Field("logins with an unknown name or a wrong password", heading="failed", total=True)

@@ -1,7 +1,8 @@
-"""What reads the store in order for others, put together for one worker: webhooks and bridges.
+"""What reads the store in order for others, put together for one worker: webhooks, bridges and
+notifications.
 
 Owns: making those that are configured. What is not configured is not imported.
-Elsewhere: what they do (webhooks, bridges), when they begin and end (worker).
+Elsewhere: what they do (webhooks, bridges, push), when they begin and end (worker).
 Fails: open() raises Unavailable, unless it is patient.
 """
 
@@ -13,12 +14,14 @@ from typing import TYPE_CHECKING
 
 from chatd.config.schema import Config
 from chatd.core.core import Core
+from chatd.core.plugins.contract import Point
 from chatd.worker_context import WorkerContext
 
 if TYPE_CHECKING:
     from chatd.bridges.bridges import Bridges
     from chatd.bridges.people import People
     from chatd.feeds.readers import ReaderServices
+    from chatd.push.push import Push
     from chatd.webhooks.webhooks import Webhooks
 
 
@@ -37,8 +40,8 @@ class EventReaders:
     def __init__(self, context: WorkerContext, config: Callable[[], Config], core: Core, people: People | None) -> None:
         self.webhooks = _webhooks(context, config(), core)
         """None: none is configured."""
-        made = self.webhooks, _bridges(context, config, core, people)
-        self._readers: list[Webhooks | Bridges] = [one for one in made if one is not None]
+        made = self.webhooks, _bridges(context, config, core, people), _push(context, config, core)
+        self._readers: list[Webhooks | Bridges | Push] = [one for one in made if one is not None]
         self._patient = context.patient
 
     async def open(self) -> None:
@@ -71,6 +74,14 @@ def _bridges(context: WorkerContext, config: Callable[[], Config], core: Core, p
     from chatd.bridges.bridges import Bridges
 
     return Bridges(people, _services(context, core), core.calls, config)
+
+
+def _push(context: WorkerContext, config: Callable[[], Config], core: Core) -> Push | None:
+    if not config().push.subject and not core.plugins.has(Point.PUSH):
+        return None
+    from chatd.push.push import Push
+
+    return Push(config, _services(context, core), core)
 
 
 def _services(context: WorkerContext, core: Core) -> ReaderServices:

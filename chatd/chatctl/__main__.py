@@ -23,6 +23,7 @@ from chatd.chatctl.bridges import arguments as bridge_arguments
 from chatd.chatctl.control_client import ControlClient, NotAllowed, RequestFailed, ServerUnreachable, note
 from chatd.chatctl.keys import arguments as key_arguments
 from chatd.chatctl.maintenance import arguments as maintenance
+from chatd.chatctl.push import arguments as push_arguments
 from chatd.chatctl.show import arguments as show_arguments
 from chatd.chatctl.webhooks import arguments as webhook_arguments
 from chatd.config import load as config_load
@@ -81,6 +82,7 @@ def parser() -> argparse.ArgumentParser:
     administrator_arguments.add_commands(add)
     webhook_arguments.add_commands(add)
     bridge_arguments.add_commands(add)
+    push_arguments.add_commands(add)
     maintenance.add_commands(add)
     _add_store_commands(add)
     manual.add_texts(made)

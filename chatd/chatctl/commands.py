@@ -46,6 +46,7 @@ from chatd.master.requests import (
 )
 from chatd.master.status import Status
 from chatd.tokens.check import check as check_token_keys
+from chatd.web_push.check import check as check_push_key
 
 GONE_S = 10.0
 """Time from the reply that the workers have left until the master must be gone too."""
@@ -136,6 +137,7 @@ def reload(client: ControlClient, options: argparse.Namespace) -> int:
         loaded = config_load.load(options.config)
         check_host(loaded.config, loaded.name)
         check_token_keys(loaded.config, loaded.name)
+        check_push_key(loaded.config, loaded.name)
         client.signal_instead(signal.SIGHUP, error)
         note("sent; the result is in the log")
         return Exit.OK

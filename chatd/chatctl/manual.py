@@ -158,6 +158,11 @@ bridge forget
     What was said is kept, and so are the accounts of the users of the other side; messages to them are refused. If the
     bridge is configured again, they can be written to again. Exit code 1 if the bridge is configured here, or the
     store does not know it.
+push key
+    Needs neither a server nor the configuration. The file is made with mode 600, and never replaced; its owner must be
+    the user who starts chatd. Give the same file to every host of a cluster. Exit code 73 if it cannot be made.
+push show
+    NOTIFIER is the worker that notifies, "-" if none does.
 invite revoke
     Exit code 1 if there is no such invite, or it was revoked before.
 migrate

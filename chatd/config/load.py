@@ -37,6 +37,7 @@ SECRET_KEYS = (
     "token_key.secret",
     "token_key.public_key",
     "login_http.secret",
+    "push.key",
 )
 """Options that may be "env:NAME" or "file:PATH", or a list of such texts."""
 

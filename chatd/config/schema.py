@@ -24,6 +24,7 @@ from chatd.config.metrics_options import MetricsOptions as MetricsOptions
 from chatd.config.option import option as _option
 from chatd.config.penalty_options import PenaltyOptions
 from chatd.config.people_options import GroupOptions, PeopleOptions, RetentionOptions
+from chatd.config.push_options import PushOptions
 from chatd.config.token_options import LoginHttpOptions, TokenKeyOptions, TokenOptions
 from chatd.config.webhook_options import WebhookOptions
 
@@ -377,6 +378,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     timeouts: TimeoutOptions = TimeoutOptions()
     log: LogOptions = LogOptions()
     metrics: MetricsOptions = MetricsOptions()
+    push: PushOptions = PushOptions()
     hook: tuple[PluginOptions, ...] = ()
     webhook: tuple[WebhookOptions, ...] = ()
     bridge: tuple[BridgeOptions, ...] = ()
@@ -401,6 +403,7 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
     "timeouts": TimeoutOptions,
     "log": LogOptions,
     "metrics": MetricsOptions,
+    "push": PushOptions,
     "hook": PluginOptions,
     "webhook": WebhookOptions,
     "bridge": BridgeOptions,

@@ -21,7 +21,7 @@ from typing import Any
 
 import msgspec
 
-from chatd.config import bridges, file_checks, login_checks, metrics_options, urls, webhooks
+from chatd.config import bridges, file_checks, login_checks, metrics_options, push, urls, webhooks
 from chatd.config.options import Option, allowed_values, options_of, toml
 from chatd.config.penalty_options import PenaltyOptions
 from chatd.config.people_options import LEAST_DAYS, RetentionOptions
@@ -169,6 +169,7 @@ def check(config: Config, problems: Problems) -> None:
     _check_plugins(config.hook, problems)
     webhooks.check(config.webhook, problems.add)
     bridges.check(config.bridge, problems.add)
+    push.check(config.push, problems.add)
     _check_urls(config, problems)
     _check_penalties(config.penalties, problems)
     _check_retention(config.retention, problems)
@@ -181,6 +182,7 @@ def check(config: Config, problems: Problems) -> None:
         problems.add(key, what)
     _check_networks(config.login_http.allow_private, "login_http.allow_private", problems)
     _check_networks(config.tokens.allow_private, "tokens.allow_private", problems)
+    _check_networks(config.push.allow_private, "push.allow_private", problems)
     if config.server.group and not config.server.user:
         problems.add("server.group", "needs server.user as well")
 

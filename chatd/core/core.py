@@ -65,6 +65,7 @@ from chatd.core.requests.groups import GroupOperations
 from chatd.core.requests.history import HistoryOperations
 from chatd.core.requests.notices import Notices
 from chatd.core.requests.profile import ProfileOperations
+from chatd.core.requests.push import PushOperations
 from chatd.core.requests.sessions import SessionOperations
 from chatd.core.requests.typing_notices import TypingOperations
 from chatd.core.retention import Retention
@@ -242,6 +243,7 @@ class Core:
             | ProfileOperations(services, self.accounts, self.guard, self._credentials, self.plugins).table()
             | ConsentOperations(services, self.blocks).table()
             | SessionOperations(self.logins, self.session_query, self.plugins).table()
+            | PushOperations(services, self.plugins).table()
         )
 
     async def _ask_plugins_and_send(self, session: Session, command: SendMessage) -> None:

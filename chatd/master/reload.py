@@ -29,6 +29,7 @@ from chatd.master.worker_slot import Slot
 from chatd.master.workers import WorkerPool
 from chatd.orders import Answer, NotUnderstood, ReloadDone, ReloadOrder, ReloadRefused
 from chatd.tokens.check import check as check_token_keys
+from chatd.web_push.check import check as check_push_key
 
 ANSWER_S = 5.0
 COMMANDS = {
@@ -130,6 +131,7 @@ class Reload:
             loaded = self._read()
             check_host(loaded.config, loaded.name)
             check_token_keys(loaded.config, loaded.name)
+            check_push_key(loaded.config, loaded.name)
             certificates = read_all(loaded.config, loaded.name)
             metrics = self._metrics.prepare(loaded.config.metrics, loaded.name)
         except ConfigError as error:

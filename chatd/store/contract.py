@@ -74,6 +74,9 @@ from chatd.store.group_contract import RulesChange as RulesChange
 from chatd.store.person_contract import Person as Person
 from chatd.store.person_contract import PersonTables as PersonTables
 from chatd.store.person_contract import Scanned as Scanned
+from chatd.store.push_contract import PUSH_READER as PUSH_READER
+from chatd.store.push_contract import NewSubscription as NewSubscription
+from chatd.store.push_contract import PushTables as PushTables
 from chatd.store.retention_contract import Erasure as Erasure
 from chatd.store.retention_contract import ErasureTables as ErasureTables
 from chatd.store.retention_contract import Kind as Kind
@@ -346,6 +349,9 @@ class Tables(Protocol):
 
     @property
     def files(self) -> FileTables: ...
+
+    @property
+    def push(self) -> PushTables: ...
 
     @property
     def gather_s(self) -> float:

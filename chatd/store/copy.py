@@ -99,6 +99,14 @@ TABLES = (
         ("token_hash", "user_id", "credentials", "began_at_ms", "seen_at_ms", "ends_at_ms", "address"),
     ),
     Table("bridged", 1, ("user_id", "bridge", "remote", "heard_at_ms")),
+    Table(
+        "push_subscription",
+        1,
+        (
+            *("id", "user_id", "place", "gateway", "endpoint", "p256dh", "auth", "credentials", "created_at_ms"),
+            *("worked_at_ms", "due_at_ms", "conversation", "seq", "waiting", "failures"),
+        ),
+    ),
     Table("friend", 2, ("user_id", "friend_id", "accepted", "at_ms")),
     Table("refusal", 2, ("user_id", "friend_id", "at_ms", "withdrawn")),
     Table("correspondent", 2, ("user_id", "other_id")),
@@ -209,7 +217,7 @@ NOTES = (
 """Keys in `meta` that belong to the data. The address bans, which have a key each, come on top."""
 IMPORTED = "imported"
 """Key in `meta`: what an import has left (importer.traces). Not copied."""
-COUNTED = ("user", "team", "invite", "event")
+COUNTED = ("user", "team", "invite", "event", "push_subscription")
 """Tables whose ids are never used again, even when the row with the highest id was deleted."""
 
 

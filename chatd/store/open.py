@@ -24,6 +24,7 @@ from chatd.store.check import StoreCheck
 from chatd.store.contract import Tables
 from chatd.store.copy import StoreDump
 from chatd.store.event_contract import EventTables
+from chatd.store.push_contract import MissedPart
 from chatd.store.sqlite import file as sqlite_file
 from chatd.store.sqlite.check import SqliteCheck
 from chatd.store.sqlite.dump import SqliteDump
@@ -98,6 +99,8 @@ class EventReader(NamedTuple):
 
     events: EventTables
     outgoing: OutgoingTables
+    missed: Callable[[int, int], MissedPart]
+    """PushTables.missed()."""
     close: Callable[[], None]
 
 
@@ -105,11 +108,11 @@ def open_event_reader(location: StoreLocation, limit_s: float) -> EventReader:
     """Of a store that open_tables() has opened, beside its commits. Raises: sqlite3.Error."""
     if location.path is not None:
         sqlite_reader = SqliteEventReader(location.path)
-        return EventReader(sqlite_reader.events, sqlite_reader.outgoing, sqlite_reader.close)
+        return EventReader(sqlite_reader.events, sqlite_reader.outgoing, sqlite_reader.missed, sqlite_reader.close)
     with needing_mysqlclient():
         from chatd.store.mysql.tables import open_reader
     mysql_reader = open_reader(_mysql(location), limit_s)
-    return EventReader(mysql_reader.events, mysql_reader.outgoing, mysql_reader.close)
+    return EventReader(mysql_reader.events, mysql_reader.outgoing, mysql_reader.push.missed, mysql_reader.close)
 
 
 def open_dump(location: StoreLocation, *, create: bool) -> StoreDump:

@@ -17,6 +17,7 @@ from chatd.config.schema import Config
 from chatd.store.bridge_contract import BRIDGE_READER
 from chatd.store.contract import Tables
 from chatd.store.event_contract import EventKind, EventTables, Position, ReadLimits, WebhookState
+from chatd.store.push_contract import PUSH_READER
 
 State = Literal["delivering", "idle", "failing", "disabled"]
 POSITION = r"^[0-9]{1,18}:[0-9]{1,18}$"
@@ -56,13 +57,13 @@ class WebhookView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def all_of(tables: Tables) -> list[WebhookState]:
-    """Those of webhooks: bridges keep their cursors in the same table."""
+    """Those of webhooks: bridges and push keep their cursors in the same table."""
     return [one for one in tables.webhooks.all() if is_webhook(one.name)]
 
 
 def is_webhook(name: str) -> bool:
     """Whether a row of this name can be one of a webhook."""
-    return not name.startswith(BRIDGE_READER)
+    return not name.startswith((BRIDGE_READER, PUSH_READER))
 
 
 def backlog(events: EventTables, state: WebhookState) -> Backlog:

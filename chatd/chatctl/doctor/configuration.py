@@ -16,6 +16,7 @@ from chatd.config.schema import Config
 from chatd.config.validate import check_host, plain_passwords
 from chatd.errors import ConfigError
 from chatd.tokens.check import check as check_token_keys
+from chatd.web_push.check import check as check_push_key
 
 
 class _Insecure(NamedTuple):
@@ -106,6 +107,7 @@ def host(installation: Installation) -> Iterator[Finding]:
     try:
         check_host(installation.config, installation.loaded.name)
         check_token_keys(installation.config, installation.loaded.name)
+        check_push_key(installation.config, installation.loaded.name)
     except ConfigError as failure:
         for line in str(failure).splitlines():
             yield error(

@@ -26,8 +26,8 @@ from chatd.model import GroupId, Message, User, UserId
 
 
 class Point(enum.StrEnum):
-    """before_…: the plug-in decides, and the client waits for the answer. The others: it is told, nobody waits, and its
-    answer is ignored."""
+    """before_…: the plug-in decides, and the client waits for the answer. push: it delivers a notification, and says
+    what became of it. The others: it is told, nobody waits, and its answer is ignored."""
 
     BEFORE_LOGIN = "before_login"
     LOGIN_FAILED = "login_failed"
@@ -37,6 +37,7 @@ class Point(enum.StrEnum):
     BEFORE_MESSAGE = "before_message"
     AFTER_STORED = "after_stored"
     RECIPIENT_OFFLINE = "recipient_offline"
+    PUSH = "push"
     BEFORE_REQUEST = "before_request"
     BEFORE_ACTION = "before_action"
     BEFORE_FRIEND_REQUEST = "before_friend_request"
@@ -203,6 +204,19 @@ class MissedMessage(msgspec.Struct, frozen=True):
     users: tuple[User, ...]
 
 
+class PushNote(msgspec.Struct, frozen=True, kw_only=True):
+    """push: a user who is away is to be notified through a gateway that is not Web Push. gateway, token: as the user's
+    client gave them in push.subscribe; other gateways than its own, the plug-in leaves to others. message: the last one
+    that waits. count: messages since the last notification. It may be called twice for the same message, after a
+    crash."""
+
+    user: User
+    gateway: str
+    token: str
+    message: Message
+    count: int
+
+
 # ---------------------------------------------------------------- what a plug-in may answer
 
 
@@ -226,8 +240,16 @@ class Reply(msgspec.Struct, frozen=True):
     text: str
 
 
-Verdict = Veto | Rewrite | Reply | None
-"""None: go on."""
+class Taken(msgspec.Struct, frozen=True):
+    """Only to push: the gateway has the notification."""
+
+
+class Gone(msgspec.Struct, frozen=True):
+    """Only to push: the token has ended, so the subscription is removed."""
+
+
+Verdict = Veto | Rewrite | Reply | Taken | Gone | None
+"""None: go on. To push: this is not a gateway of this plug-in."""
 
 _CHATD_CODES = frozenset(int(code) for code in ErrorCode if code >= 1025)
 _OWN_CODES = range(2000, 10000)
@@ -236,6 +258,7 @@ _ALLOWED: dict[Point, tuple[type, ...]] = {
     **{point: (Veto,) for point in Point if point.decides},
     Point.BEFORE_MESSAGE: (Veto, Rewrite),
     Point.BEFORE_REQUEST: (Veto, Rewrite, Reply),
+    Point.PUSH: (Taken, Gone),
 }
 
 
@@ -246,6 +269,8 @@ def verdict_of(point: Point, answer: object, body_bytes: int) -> Verdict:
         return None
     if kind not in _ALLOWED[point]:
         raise ValueError(f"{kind.__name__} is not an answer to {point}")
+    if isinstance(answer, Taken | Gone):
+        return answer
     if isinstance(answer, Veto):
         code = _whole(answer.code)
         if code not in _CHATD_CODES and code not in _OWN_CODES:
@@ -281,7 +306,7 @@ def _whole(number: object) -> int:
     return int.__index__(number)
 
 
-_RESERVED = ("before_", "after_", "recipient_")
+_RESERVED = ("before_", "after_", "recipient_", "push_")
 """A name that begins so is a point, or misspelt."""
 
 

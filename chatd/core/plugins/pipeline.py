@@ -193,6 +193,17 @@ class PluginPipeline:
                 return tuple(found)
             after = page[-1].id
 
+    async def push(self, note: contract.PushNote) -> bool | None:
+        """Notify a user through a gateway. False: the token has ended. None: no plug-in has served it, now."""
+        for plugin in self._with_point[Point.PUSH]:
+            try:
+                answer = await plugin.call(Point.PUSH, note, note.user.id)
+            except PluginFailed:
+                continue
+            if answer is not None:
+                return isinstance(answer, contract.Taken)
+        return None
+
     def _tell(self, point: Point, event: object, cause: Cause) -> None:
         async def ready() -> object:
             return event

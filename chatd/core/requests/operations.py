@@ -17,6 +17,7 @@ from chatd.core.requests.group_admission import GroupAdmissionOperations
 from chatd.core.requests.groups import GroupOperations
 from chatd.core.requests.history import HistoryOperations
 from chatd.core.requests.profile import ProfileOperations
+from chatd.core.requests.push import PushOperations
 from chatd.core.requests.sessions import SessionOperations
 from chatd.core.requests.typing_notices import TypingOperations
 
@@ -35,6 +36,7 @@ _KINDS: tuple[type[_HasTable], ...] = (
     SessionOperations,
     ConsentOperations,
     TypingOperations,
+    PushOperations,
 )
 
 

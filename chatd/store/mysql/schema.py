@@ -222,6 +222,15 @@ MIGRATIONS: tuple[tuple[Step, ...], ...] = (
         " seen_at_ms BIGINT NOT NULL, ends_at_ms BIGINT NOT NULL, address VARCHAR(64) NOT NULL,"
         f" KEY admin_session_user (user_id)) {_TABLE}",
     ),
+    (
+        "CREATE TABLE IF NOT EXISTS push_subscription (id BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY,"
+        " user_id BIGINT NOT NULL, place VARCHAR(64) NOT NULL UNIQUE, gateway VARCHAR(64) NOT NULL,"
+        " endpoint TEXT NOT NULL, p256dh VARCHAR(128) NOT NULL, auth VARCHAR(64) NOT NULL, credentials BIGINT NOT NULL,"
+        " created_at_ms BIGINT NOT NULL, worked_at_ms BIGINT NOT NULL DEFAULT 0, due_at_ms BIGINT NOT NULL DEFAULT 0,"
+        " conversation BIGINT NOT NULL DEFAULT 0, seq BIGINT NOT NULL DEFAULT 0, waiting BIGINT NOT NULL DEFAULT 0,"
+        " failures BIGINT NOT NULL DEFAULT 0, KEY push_subscription_user (user_id),"
+        f" KEY push_subscription_due (due_at_ms)) {_TABLE}",
+    ),
 )
 
 WORDS: tuple[str, ...] = (
@@ -240,6 +249,7 @@ WORDS: tuple[str, ...] = (
     "users of other servers, who are reached over a bridge",
     "files that people upload and send",
     "administrators of the operator's page, and their sessions",
+    "where users are notified while they are away",
 )
 """A description of each migration, for the operator."""
 

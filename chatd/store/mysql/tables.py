@@ -49,6 +49,7 @@ from chatd.store.sql.groups import SqlGroups
 from chatd.store.sql.invites import SqlInvites
 from chatd.store.sql.known_sources import SqlKnownSources
 from chatd.store.sql.person import SqlPerson
+from chatd.store.sql.push import SqlMissed, SqlPush
 from chatd.store.sql.request_log import SqlRequestLog
 from chatd.store.sql.revisions import SqlRevisions
 from chatd.store.sql.webhooks import SqlWebhooks
@@ -99,6 +100,7 @@ class MysqlTables:
         self.webhooks = SqlWebhooks(db, barrier.CLOCK, " FOR UPDATE")
         self.bridges = SqlBridges(db, backend, backend.permissions)
         self.outgoing = SqlOutgoing(db, backend.messages, "STRAIGHT_JOIN")
+        self.push = SqlPush(db, backend, SqlMissed(db, "STRAIGHT_JOIN"), self.history.at, " FOR UPDATE")
         self._directory_version = ""
 
     # ---------------------------------------------------------------- transactions

@@ -170,7 +170,7 @@ class SqlAccounts:
         self._db.execute("DELETE FROM friend WHERE user_id = ?", (user_id,))
         self._db.execute("DELETE FROM friend WHERE friend_id = ?", (user_id,))
         self._db.execute("DELETE FROM `cursor` WHERE user_id = ?", (user_id,))
-        for table in ("bridged", *administrators.TABLES):
+        for table in ("bridged", "push_subscription", *administrators.TABLES):
             self._db.execute(f"DELETE FROM {table} WHERE user_id = ?", (user_id,))
         self._forget_sources(user_id)
         for table, other in (("block", "blocked_id"), ("refusal", "friend_id"), ("correspondent", "other_id")):

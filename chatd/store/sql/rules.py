@@ -105,11 +105,16 @@ RULES = (
         " WHERE g.user_id = f.friend_id AND g.friend_id = f.user_id AND g.accepted = 1)",
     ),
     Rule(
-        "friends, blocks, refusals, correspondents and known sources belong to accounts",
+        "friends, blocks, refusals, correspondents, known sources and subscriptions belong to accounts",
         _no_user(
             *(("friend", "user_id"), ("friend", "friend_id"), ("block", "user_id"), ("block", "blocked_id")),
             *(("refusal", "user_id"), ("refusal", "friend_id"), ("correspondent", "user_id")),
-            *(("correspondent", "other_id"), ("known_source", "user_id"), ("cursor", "user_id")),
+            *(
+                ("correspondent", "other_id"),
+                ("known_source", "user_id"),
+                ("cursor", "user_id"),
+                ("push_subscription", "user_id"),
+            ),
         ),
     ),
     Rule(

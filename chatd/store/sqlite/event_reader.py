@@ -20,6 +20,7 @@ from chatd.store.sql.directory import UserDirectory
 from chatd.store.sql.event_log import EventLog
 from chatd.store.sql.events import EventReading, SqlEvents
 from chatd.store.sql.messages import MessageReader, MessageRow, Pairs
+from chatd.store.sql.push import SqlMissed
 from chatd.store.sqlite import file as sqlite_file
 
 CLOCK = "CAST(round((julianday('now') - 2440587.5) * 86400000) AS INTEGER)"
@@ -29,7 +30,7 @@ IN_ORDER = "CROSS JOIN"
 
 
 class SqliteEventReader:
-    """events, outgoing: to read. For one thread at a time."""
+    """events, outgoing, missed: to read. For one thread at a time."""
 
     def __init__(self, path: Path) -> None:
         self._db = db = sqlite_file.connect(path)
@@ -47,6 +48,7 @@ class SqliteEventReader:
             ),
         )
         self.outgoing = SqlOutgoing(db, self._messages, IN_ORDER)
+        self.missed = SqlMissed(db, IN_ORDER).missed
 
     def _messages(self, rows: Sequence[MessageRow]) -> list[Message]:
         (version,) = self._db.execute("SELECT value FROM meta WHERE key = 'directory'").fetchone()

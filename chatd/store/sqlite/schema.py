@@ -42,6 +42,8 @@ bridged: see store.bridge_contract.NewBridged. heard_at_ms: since when the other
 has not named them.
 file, doomed_blob: see store.file_contract. file.conversation, seq: the message that sent it, or 0. doomed_blob.due_ms:
 when its content is to be deleted. meta.files: locked by whoever completes a file, and otherwise unused.
+push_subscription: see store.push_contract. place: a hash of gateway and endpoint. credentials: of the user when it was
+made. worked_at_ms: when it last took a notification. due_at_ms: of the notification that waits, 0 = none does.
 """
 
 from __future__ import annotations
@@ -231,6 +233,16 @@ MIGRATIONS: tuple[tuple[Step, ...], ...] = (
         " ends_at_ms INTEGER NOT NULL, address TEXT NOT NULL) WITHOUT ROWID",
         "CREATE INDEX admin_session_user ON admin_session (user_id)",
     ),
+    (
+        "CREATE TABLE push_subscription (id INTEGER PRIMARY KEY AUTOINCREMENT, user_id INTEGER NOT NULL,"
+        " place TEXT NOT NULL UNIQUE, gateway TEXT NOT NULL, endpoint TEXT NOT NULL, p256dh TEXT NOT NULL,"
+        " auth TEXT NOT NULL, credentials INTEGER NOT NULL, created_at_ms INTEGER NOT NULL,"
+        " worked_at_ms INTEGER NOT NULL DEFAULT 0, due_at_ms INTEGER NOT NULL DEFAULT 0,"
+        " conversation INTEGER NOT NULL DEFAULT 0, seq INTEGER NOT NULL DEFAULT 0, waiting INTEGER NOT NULL DEFAULT 0,"
+        " failures INTEGER NOT NULL DEFAULT 0)",
+        "CREATE INDEX push_subscription_user ON push_subscription (user_id)",
+        "CREATE INDEX push_subscription_due ON push_subscription (due_at_ms) WHERE due_at_ms > 0",
+    ),
 )
 
 WORDS: tuple[str, ...] = (
@@ -249,4 +261,5 @@ WORDS: tuple[str, ...] = (
     "users of other servers, who are reached over a bridge",
     "files that people upload and send",
     "administrators of the operator's page, and their sessions",
+    "where users are notified while they are away",
 )

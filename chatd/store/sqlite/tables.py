@@ -38,6 +38,7 @@ from chatd.store.sql.invites import SqlInvites
 from chatd.store.sql.known_sources import SqlKnownSources
 from chatd.store.sql.messages import MessageReader
 from chatd.store.sql.person import SqlPerson
+from chatd.store.sql.push import SqlMissed, SqlPush
 from chatd.store.sql.request_log import SqlRequestLog
 from chatd.store.sql.revisions import SqlRevisions
 from chatd.store.sql.webhooks import SqlWebhooks
@@ -103,6 +104,7 @@ class SqliteTables:
         self.webhooks = SqlWebhooks(db, CLOCK)
         self.bridges = SqlBridges(db, backend, backend.permissions)
         self.outgoing = SqlOutgoing(db, lambda rows: [reader.message(row) for row in rows], IN_ORDER)
+        self.push = SqlPush(db, backend, SqlMissed(db, IN_ORDER), self.history.at)
         self._checkpointer = Checkpointer(path)
         self._commits = 0
         """Since the last checkpoint."""

@@ -1,0 +1,33 @@
+"""The checks of [push].
+
+Owns: what must hold beyond the type of each option.
+Elsewhere: the options (config.push_options); the other checks, and collecting mistakes (config.validate); whether
+the key can be used (web_push.check).
+Fails: never.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from chatd.config.push_options import PushOptions
+
+Add = Callable[[str, str], None]
+"""Adds a mistake: where it is, and what."""
+_SUBJECT = re.compile(r"mailto:[^\s@]+@[^\s@]+|https://[^\s]+")
+_SERVICE = re.compile(r"\*|(\*\.)?[A-Za-z0-9._-]+|[0-9a-fA-F:.]+")
+
+
+def check(options: PushOptions, add: Add) -> None:
+    for one in options.services:
+        if not _SERVICE.fullmatch(one):
+            add("push.services", f'"{one}" is not a host, "*.NAME" or "*"')
+    if not options.subject:
+        return
+    if not _SUBJECT.fullmatch(options.subject):
+        add("push.subject", f'"{options.subject}" is neither mailto:ADDRESS nor https://PAGE')
+    if not options.key:
+        add("push.key", 'needed with push.subject: make it by `chatctl push key push.pem`, and set "file:push.pem"')
+    elif not options.key.startswith("-----BEGIN"):
+        add("push.key", 'is not a key: make one by `chatctl push key push.pem`, and set "file:push.pem"')

@@ -1,0 +1,1 @@
+"""Web Push (RFC 8030): keys, encryption, and which addresses may be notified."""
