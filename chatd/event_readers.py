@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 from chatd.config.schema import Config
 from chatd.core.core import Core
-from chatd.core.plugins.contract import Point
 from chatd.worker_context import WorkerContext
 
 if TYPE_CHECKING:
@@ -77,7 +76,7 @@ def _bridges(context: WorkerContext, config: Callable[[], Config], core: Core, p
 
 
 def _push(context: WorkerContext, config: Callable[[], Config], core: Core) -> Push | None:
-    if not config().push.subject and not core.plugins.has(Point.PUSH):
+    if not config().push.subject and not config().push.gateways:
         return None
     from chatd.push.push import Push
 

@@ -16,6 +16,7 @@ from chatd.config.push_options import PushOptions
 Add = Callable[[str, str], None]
 """Adds a mistake: where it is, and what."""
 _SUBJECT = re.compile(r"mailto:[^\s@]+@[^\s@]+|https://[^\s]+")
+_GATEWAY = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _SERVICE = re.compile(r"\*|(\*\.)?[A-Za-z0-9._-]+|[0-9a-fA-F:.]+")
 
 
@@ -23,6 +24,9 @@ def check(options: PushOptions, add: Add) -> None:
     for one in options.services:
         if not _SERVICE.fullmatch(one):
             add("push.services", f'"{one}" is not a host, "*.NAME" or "*"')
+    for one in options.gateways:
+        if not _GATEWAY.fullmatch(one):
+            add("push.gateways", f'"{one}" must be 1 to 64 of a-z, 0-9 and . _ -, the first a letter or a digit')
     if not options.subject:
         return
     if not _SUBJECT.fullmatch(options.subject):

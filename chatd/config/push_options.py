@@ -101,4 +101,12 @@ class PushOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             "worker",
         ),
     ] = ()
+    gateways: Annotated[
+        tuple[str, ...],
+        option(
+            'names of other gateways, such as "apns", that a plug-in serves (its function push, docs/hooks.md); '
+            "clients subscribe with the name and a token. [] = none",
+            "worker",
+        ),
+    ] = ()
     timeout_s: Annotated[float, option("how long a push service may take to answer", "worker", ge=0.1, le=60)] = 10.0

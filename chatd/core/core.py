@@ -243,7 +243,7 @@ class Core:
             | ProfileOperations(services, self.accounts, self.guard, self._credentials, self.plugins).table()
             | ConsentOperations(services, self.blocks).table()
             | SessionOperations(self.logins, self.session_query, self.plugins).table()
-            | PushOperations(services, self.plugins).table()
+            | PushOperations(services).table()
         )
 
     async def _ask_plugins_and_send(self, session: Session, command: SendMessage) -> None:

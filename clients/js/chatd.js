@@ -2155,6 +2155,44 @@ export class Account {
   }
 }
 
+/** Notifications while the user is away. */
+export class Push {
+  #ask;
+  /** @param {Requests} requests */
+  constructor(requests) {
+    this.#ask = requests.ask.bind(requests);
+  }
+  /** Whether the server notifies users who are away. key: for PushManager.subscribe() of a browser, "" = no Web Push.
+   * gateways: names of others. content: what a notification says.
+   * @returns {Promise<{key: string, gateways: string[], content: "none"|"sender"|"text"}>} */
+  key() {
+    return this.#ask("push.key");
+  }
+  /** Notify this browser; a repetition renews it.
+   * @param {PushSubscriptionJSON} subscription as PushSubscription.toJSON() gives it @returns {Promise<void>} */
+  async subscribe({ endpoint, keys }) {
+    await this.#ask("push.subscribe", { endpoint, keys: { p256dh: keys?.p256dh, auth: keys?.auth } });
+  }
+  /** Notify this device through a gateway that a plug-in of the server serves.
+   * @param {string} gateway @param {string} token @returns {Promise<void>} */
+  async subscribeGateway(gateway, token) {
+    await this.#ask("push.subscribe", { gateway, token });
+  }
+  /** Notify this browser no more. Whether it was subscribed. @param {string} endpoint @returns {Promise<boolean>} */
+  async unsubscribe(endpoint) {
+    return (await this.#ask("push.unsubscribe", { endpoint })).found;
+  }
+  /** Notify this device no more. Whether it was subscribed.
+   * @param {string} gateway @param {string} token @returns {Promise<boolean>} */
+  async unsubscribeGateway(gateway, token) {
+    return (await this.#ask("push.unsubscribe", { gateway, token })).found;
+  }
+  /** Notify none of the user's browsers and devices. Whether there was one. @returns {Promise<boolean>} */
+  async unsubscribeAll() {
+    return (await this.#ask("push.unsubscribe")).found;
+  }
+}
+
 // ================================================================ the client
 
 /** The conversation of send(): a user's name or number, or "#" and a group's number. @param {string|number} to */
@@ -2205,6 +2243,7 @@ export class Client {
     this.groups = new Groups(requests);
     this.conversations = new Conversations(requests);
     this.files = new Files(requests, (said) => options.http ?? said ?? url.replace(/^ws/, "http"));
+    this.push = new Push(requests);
     this.account = new Account(requests, (secret) => {
       if (typeof session.secret === "string") session.secret = secret;
     });

@@ -33,6 +33,7 @@ from tests.store.contract_mailboxes import MailboxContract
 from tests.store.contract_memberships import MembershipContract
 from tests.store.contract_people import PeopleContract
 from tests.store.contract_person import PersonContract
+from tests.store.contract_push import PushContract
 from tests.store.contract_repetition import RepetitionContract
 from tests.store.contract_retention import RetentionContract
 from tests.store.contract_revisions import RevisionContract
@@ -82,6 +83,7 @@ class StoreContract(
     SystemContract,
     EventsContract,
     BridgesContract,
+    PushContract,
 ):
     @pytest.fixture
     def twin(self) -> Twin:

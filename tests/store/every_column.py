@@ -42,8 +42,8 @@ FILL = (
     " VALUES ('ee', 3, 31, 32, 33, 34, '192.0.2.1')",
     "INSERT INTO bridged (user_id, bridge, remote, heard_at_ms) VALUES (3, 'java', 'Ann', 27)",
     "INSERT INTO push_subscription (id, user_id, place, gateway, endpoint, p256dh, auth, credentials, created_at_ms,"
-    " worked_at_ms, due_at_ms, conversation, seq, waiting, failures) VALUES (5, 3, 'aa', 'apns', 'token', 'key', 'auth',"
-    " 1, 28, 29, 30, 1, 1, 2, 3)",
+    " worked_at_ms, due_at_ms, conversation, seq, waiting, failures) VALUES (5, 3, 'aa', 'apns', 'token', 'key',"
+    " 'auth', 1, 28, 29, 30, 1, 1, 2, 3)",
     "INSERT INTO block (user_id, blocked_id, at_ms) VALUES (2, 3, 11), (3, 1, 12)",
     "INSERT INTO refusal (user_id, friend_id, at_ms, withdrawn) VALUES (3, 2, 13, 1)",
     "INSERT INTO correspondent (user_id, other_id) VALUES (2, 3)",

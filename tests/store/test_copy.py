@@ -177,7 +177,7 @@ def test_everything_arrives_and_goes_on(way: tuple[Place, Place]) -> None:
     counts = {one.table: one.target.rows for one in compared}
     assert counts == {
         "user": 4, "friend": 3, "team": 1, "member": 2, "pair": 2, "message": 160, "cursor": 5, "request": 2,
-        "known_source": 1, "invite": 1, "api_key": 1,
+        "known_source": 1, "invite": 1, "api_key": 1, "push_subscription": 1,
         "administrator": 1, "admin_session": 1, "file": 1, "doomed_blob": 1,
         "bridged": 1, "block": 2, "refusal": 1, "ban": 1, "admission": 1, "revision": 2,
         "hidden": every_column.MANY, "mention": every_column.MANY, "erasure": 1, "dissolved": 2,

@@ -18,8 +18,7 @@ from chatd import wall_clock
 from chatd.config.push_options import PushOptions
 from chatd.core.allowance import CHANGE
 from chatd.core.change import Change
-from chatd.core.plugins.contract import NotAsked, Point
-from chatd.core.plugins.pipeline import PluginPipeline
+from chatd.core.plugins.contract import NotAsked
 from chatd.core.requests.arguments import NoArguments
 from chatd.core.requests.dispatch import Operation, OperationTable
 from chatd.core.services import Services
@@ -58,9 +57,8 @@ class Unsubscribing(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PushOperations:
-    def __init__(self, services: Services, plugins: PluginPipeline) -> None:
+    def __init__(self, services: Services) -> None:
         self._config = services.config
-        self._plugins = plugins
         self._public: tuple[str, str] = "", ""
         """The private key of the configuration, and the public one that belongs to it."""
 
@@ -69,8 +67,8 @@ class PushOperations:
             "push.key": Operation(
                 NoArguments,
                 "whether users are notified while they are away: `key` is the server's key for Web Push, "
-                '"" = there is none; `gateways`: whether there are other ways; `content`: what a notification says',
-                '{"key":str,"gateways":bool,"content":str}',
+                '"" = there is none; `gateways`: other ways; `content`: what a notification says',
+                '{"key":str,"gateways":[str],"content":str}',
                 asks=_OWN,
                 read=self._key,
             ),
@@ -96,8 +94,8 @@ class PushOperations:
 
     async def _key(self, session: Session, arguments: NoArguments) -> object:
         options = self._config().push
-        gateways = self._plugins.has(Point.PUSH)
-        return {"key": self._public_key(options), "gateways": gateways, "content": options.content}
+        key, gateways = self._public_key(options), list(options.gateways)
+        return {"key": key, "gateways": gateways, "content": options.content}
 
     def _public_key(self, options: PushOptions) -> str:
         if not options.subject:
@@ -117,8 +115,8 @@ class PushOperations:
     def _checked(self, me: int, given: Subscribing, options: PushOptions) -> NewSubscription:
         """Raises Refused."""
         if given.gateway is not None and given.token is not None and given.endpoint is None:
-            if not self._plugins.has(Point.PUSH):
-                raise Refused(ErrorCode.NOT_ALLOWED, "this server has no gateway")
+            if given.gateway not in options.gateways:
+                raise Refused(ErrorCode.NOT_ALLOWED, "this server has no such gateway")
             return NewSubscription(me, given.gateway, given.token)
         if given.endpoint is None or given.keys is None or given.gateway is not None:
             raise Refused(ErrorCode.BAD_FIELD, "endpoint and keys, or gateway and token")

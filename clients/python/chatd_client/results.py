@@ -242,6 +242,19 @@ class Whoami(msgspec.Struct, frozen=True):
     since: int
 
 
+class PushKey(msgspec.Struct, frozen=True):
+    """key: of the server, for Web Push; "" = it has none. gateways: names of others. content: what a notification says,
+    "none", "sender" or "text"."""
+
+    key: str = ""
+    gateways: tuple[str, ...] = ()
+    content: str = "none"
+
+
+class Found(msgspec.Struct, frozen=True):
+    found: bool
+
+
 class OwnSession(msgspec.Struct, frozen=True):
     """since: ms since the epoch. this: the one that asks."""
 
