@@ -153,6 +153,8 @@ def _values(kind: msgspec.inspect.Type) -> str:
             return f"{kind.ge}…{kind.le}" if kind.le is not None else "int"
         case inspect.LiteralType():
             return " or ".join(f'"{value}"' for value in sorted(kind.values))
+        case inspect.StructType():
+            return f"{{{', '.join(f'{one.encode_name}: {_values(one.type)}' for one in kind.fields)}}}"
         case inspect.ListType():
             return f"{kind.min_length}…{kind.max_length} of ({_values(kind.item_type)})"
         case inspect.DictType():

@@ -46,6 +46,10 @@ class Table(NamedTuple):
     columns: tuple[str, ...]
 
 
+_PUSH_COLUMNS = (
+    *("id", "user_id", "place", "gateway", "endpoint", "p256dh", "auth", "credentials", "created_at_ms"),
+    *("worked_at_ms", "due_at_ms", "conversation", "seq", "waiting", "failures"),
+)
 TABLES = (
     Table(
         "user",
@@ -99,14 +103,7 @@ TABLES = (
         ("token_hash", "user_id", "credentials", "began_at_ms", "seen_at_ms", "ends_at_ms", "address"),
     ),
     Table("bridged", 1, ("user_id", "bridge", "remote", "heard_at_ms")),
-    Table(
-        "push_subscription",
-        1,
-        (
-            *("id", "user_id", "place", "gateway", "endpoint", "p256dh", "auth", "credentials", "created_at_ms"),
-            *("worked_at_ms", "due_at_ms", "conversation", "seq", "waiting", "failures"),
-        ),
-    ),
+    Table("push_subscription", 1, _PUSH_COLUMNS),
     Table("friend", 2, ("user_id", "friend_id", "accepted", "at_ms")),
     Table("refusal", 2, ("user_id", "friend_id", "at_ms", "withdrawn")),
     Table("correspondent", 2, ("user_id", "other_id")),

@@ -13,9 +13,11 @@ import pytest
 
 from chatd_client import Refused
 from tests.harness.deadline import run, until
+from tests.harness.mobileimsdk import StockLink
+from tests.harness.person import Person
 from tests.harness.switches import stops, switched_off, with_switches
 from tests.push.house import House, made_house, noted, subscribe
-from tests.push.service import Browser
+from tests.push.push_service import Browser
 
 pytestmark = pytest.mark.xdist_group("push")
 
@@ -379,3 +381,24 @@ def test_a_worker_that_is_killed_loses_no_notification(house: House) -> None:
 def subscriptions(house: House) -> int:
     with sqlite3.connect(house.daemon.root / "state" / "chatd.db") as db:
         return int(db.execute("SELECT count(*) FROM push_subscription").fetchone()[0])
+
+
+def test_a_client_that_is_gone_is_noticed(house: House) -> None:
+    """Its session is there when the message comes, and ends without it."""
+    browser = Browser(house.service)
+
+    async def story() -> None:
+        ann = Person(house.town, await house.user("ann"), "mobile")
+        async with house.client(ann.name) as client:
+            await subscribe(client, browser)
+        await ann.arrive()
+        assert isinstance(ann.link, StockLink)
+        assert ann.link.transport is not None
+        ann.link.transport.pause_reading()  # type: ignore[attr-defined]
+        async with house.client(await house.user("bob")) as bob:
+            await bob.send(ann.name, "hello")
+            await ann.vanish()
+            (note,) = await noted(browser, limit_s=15)
+            assert note["text"] == "hello"
+
+    run(story(), 40)
