@@ -99,6 +99,7 @@ def wrong_words(text: str) -> list[str]:
 
 FILES_WITH_DOTS = {"chatd.toml", "chatd.pid", "chatd.db", "worker.py"}
 OPERATIONS = {f"files.{name}" for name in ("limits", "upload", "resume", "cancel", "link")}
+OPERATIONS |= {f"push.{name}" for name in ("key", "subscribe", "unsubscribe")}
 """Requests that begin like a section of the configuration."""
 
 

@@ -12,7 +12,7 @@ from chatd_client import Client
 from tests.chatd_client.people import People
 from tests.harness.daemon import Daemon
 from tests.harness.deadline import until
-from tests.push.push_service import Browser, PushService
+from tests.push.receiver import Browser, PushService
 
 LEASE_S = 2
 

@@ -14,7 +14,7 @@ from tests.harness.cluster import Cluster
 from tests.harness.daemon import Daemon
 from tests.harness.deadline import run, until
 from tests.push.house import LEASE_S, House, noted, options_of, subscribe
-from tests.push.push_service import Browser, PushService
+from tests.push.receiver import Browser, PushService
 
 pytestmark = pytest.mark.xdist_group("push cluster")
 

@@ -17,7 +17,7 @@ from tests.harness.mobileimsdk import StockLink
 from tests.harness.person import Person
 from tests.harness.switches import stops, switched_off, with_switches
 from tests.push.house import House, made_house, noted, subscribe
-from tests.push.push_service import Browser
+from tests.push.receiver import Browser
 
 pytestmark = pytest.mark.xdist_group("push")
 

@@ -15,7 +15,7 @@ from chatd_client import Refused
 from tests.chatd_client.people import People
 from tests.harness.daemon import Daemon
 from tests.harness.deadline import run, until
-from tests.push.push_service import Browser, PushService
+from tests.push.receiver import Browser, PushService
 
 pytestmark = pytest.mark.xdist_group("push")
 
