@@ -161,8 +161,9 @@ EVENTS: dict[SecurityEvent, Kind] = {
         "order",
         "info",
         By.OPERATOR,
-        "a request on the control socket, a command of chatctl that works on the store itself, or one of its kind over "
-        "HTTP; `uid`, `by` and `caller_pid`, or `api_key`, say whose, `result` is begun, ok or failed",
+        "a request on the control socket, a command of chatctl that works on the store itself, one of its kind over "
+        "HTTP, or a change on the operator's page; `administrator`, or `api_key`, or else `uid`, `by` and "
+        "`caller_pid`, say whose, `result` is begun, ok or failed",
     ),
     SecurityEvent.SIGNAL: Kind(
         "signal",

@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from chatd import totp, wall_clock
 from chatd.core import trail
-from chatd.core.login_guard import LoginGuard
+from chatd.core.login_guard import Attempt, LoginGuard
 from chatd.core.privacy import check_private
 from chatd.core.proof import NotProved
 from chatd.core.services import Services
@@ -77,7 +77,9 @@ class Administrators:
         attempt = self._guard.attempt(peer)
         try:
             check_private(peer, self._services.config())
-            account = await self._guard.check_password(attempt, command, lambda account: self._check(account, code))
+            account = await self._guard.check_password(
+                attempt, command, lambda account: self._check(attempt, account, code)
+            )
         except Refused as refused:
             self._logins.refused(attempt, command, refused)
             if refused.code in (ErrorCode.BAD_CREDENTIALS, ErrorCode.ACCOUNT_LOCKED):
@@ -132,16 +134,21 @@ class Administrators:
         user = found.account.user
         command, attempt = Login(name="", user_id=user.id, secret=""), self._guard.attempt(peer)
         try:
-            await self._guard.guarded(attempt, command, lambda: self._check(found.account, code, ErrorCode.WRONG_CODE))
+            await self._guard.guarded(
+                attempt, command, lambda: self._check(attempt, found.account, code, ErrorCode.WRONG_CODE)
+            )
         except NotProved as refused:
             trail.record(SecurityEvent.ADMIN_CODE_FAILED, peer, reason=refused.reason, name=user.name, user=user.id)
             raise
 
-    async def _check(self, account: Account, code: str, wrong: ErrorCode = ErrorCode.BAD_CREDENTIALS) -> None:
+    async def _check(
+        self, attempt: Attempt, account: Account, code: str, wrong: ErrorCode = ErrorCode.BAD_CREDENTIALS
+    ) -> None:
         """That this is a code of the account's second factor, which counts once. wrong: what is refused if not. Raises
-        NotProved, Unavailable."""
+        NotProved; Refused TOO_MANY_ATTEMPTS, BUSY; Unavailable."""
         user_id = account.user.id
         found = await self._store.read(lambda tables: tables.administrators.find(user_id))
+        self._guard.check_again(attempt)  # from here to the count of a wrong code nothing else runs
         if found is None:
             raise NotProved(NOT_AN_ADMINISTRATOR, wrong)
         step = totp.step_of(found.totp_secret, code, time.time()) if len(code) <= _MAX_CODE_CHARS else 0

@@ -167,7 +167,7 @@ class LoginGuard:
     # ---------------------------------------------------------------- hashing
 
     def _applicant(self, attempt: Attempt) -> Applicant:
-        return Applicant(attempt.origin.source, self._work(attempt), lambda: self._check_again(attempt))
+        return Applicant(attempt.origin.source, self._work(attempt), lambda: self.check_again(attempt))
 
     def _work(self, attempt: Attempt) -> Work:
         if attempt.origin.forgeable:
@@ -176,9 +176,10 @@ class LoginGuard:
             return Work.KNOWN
         return Work.SUSPECT if self.penalties.has_offended(attempt.origin) else Work.STREAM
 
-    def _check_again(self, attempt: Attempt) -> None:
-        """Its turn to be hashed has come. Raises Refused if its client has gone, or if other attempts, which were
-        hashed since it was admitted, have brought a penalty: many attempts at once are not more than one by one."""
+    def check_again(self, attempt: Attempt) -> None:
+        """Its turn to be hashed, or compared, has come. Raises Refused if its client has gone, or if other attempts,
+        which were since it was admitted, have brought a penalty: many attempts at once are not more than one by
+        one."""
         _check_there(attempt.peer)
         self.penalties.check_source(attempt.origin)
         self._check_account(attempt)

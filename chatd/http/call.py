@@ -45,10 +45,10 @@ class Call:
     """core: of this worker. key: the name of the key, or of the administrator (kind); "" = the route needs none.
     remote: the client's address. fp: the Idempotency-Key, "" = none was given. target: method and path. body: as it was
     received. replayed: set by once(), or by the handler, if this is the answer to an earlier request with the same
-    Idempotency-Key. webhooks: those that this worker knows; None = none is configured.
+    Idempotency-Key. recorded: by record(). webhooks: those that this worker knows; None = none is configured.
     """
 
-    __slots__ = ("body", "calls", "core", "fp", "key", "kind", "remote", "replayed", "target", "webhooks")
+    __slots__ = ("body", "calls", "core", "fp", "key", "kind", "recorded", "remote", "replayed", "target", "webhooks")
 
     def __init__(self, core: Core, key: str, remote: str, target: str) -> None:
         self.core = core
@@ -60,6 +60,7 @@ class Call:
         self.fp = ""
         self.body = b""
         self.replayed = False
+        self.recorded = False
         self.webhooks: Webhooks | None = None
 
     @property
@@ -120,5 +121,6 @@ class Call:
 
     def record(self, event: SecurityEvent, **fields: Any) -> None:
         """In the security trail, with the name of the key or the administrator. fields: as in security_log.record."""
+        self.recorded = True
         fields = {str(self.kind): self.key, **fields}
         security_log.record(event, peer=self.remote, wire="http", **fields)

@@ -19,6 +19,7 @@ from chatd.http.dispatch import Receive, Scope, Shared
 from chatd.http.problems import Answer
 from chatd.http.route import Download, Route
 from chatd.http.table import ROUTES
+from chatd.security_log import SecurityEvent
 
 PREFIX = "/admin"
 _LEFT_OUT = ("messages:read", "messages:write", "tokens:write")
@@ -55,7 +56,15 @@ class AdminApiApp(BrowserApp):
         connection.check_private()
         found = await admit(self.shared.core, connection, head, self._needs)
         scope["administrator"] = found.account.user.name
-        return await super().serve(scope, receive)
+        answer = await super().serve(scope, receive)
+        self._record(scope["call"])
+        return answer
+
+    def _record(self, call: Call) -> None:
+        """Whatever was changed is in the security trail: what its handler does not record is recorded here, without the
+        body, which may hold a secret."""
+        if self._needs != READ and not call.recorded:
+            call.record(SecurityEvent.ORDER, order=call.target, result="ok")
 
     def admitted(self, scope: Scope, authorization: bytes) -> str:
         """By serve()."""
@@ -65,6 +74,7 @@ class AdminApiApp(BrowserApp):
         """In the name of the administrator."""
         call = super().call(name, scope)
         call.kind = CallerKind.ADMINISTRATOR
+        scope["call"] = call
         return call
 
 

@@ -71,11 +71,18 @@ def header(values: list[bytes]) -> str:
     return values[0].decode("latin-1") if len(values) == 1 else ""
 
 
+def _is_over_tls(head: Head, connection: HttpConnection) -> bool:
+    """Whether the page came over TLS: to here, or to a proxy in front. Browsers name no Origin when they only read, but
+    they send the cookie with the prefix __Secure- over TLS alone."""
+    if is_secure(head, is_encrypted=connection.profile.is_encrypted):
+        return True
+    return not head.origins and cookie_in(head.cookies, _NAMES[True]) != ""
+
+
 async def admit(core: Core, connection: HttpConnection, head: Head, needs: str) -> FoundSession:
     """The session of a call. needs: READ, WRITE or FRESH. Raises Refused NOT_LOGGED_IN, SCOPE_MISSING, or as
     core.administrators.check_code; Unavailable."""
-    secure = is_secure(head, is_encrypted=connection.profile.is_encrypted)
-    token = cookie_in(head.cookies, _NAMES[secure])
+    token = cookie_in(head.cookies, _NAMES[_is_over_tls(head, connection)])
     found = await core.administrators.find(token, keeps_alive=not head.background)
     if found is None:
         raise Refused(ErrorCode.NOT_LOGGED_IN)
@@ -115,7 +122,7 @@ class AdminCallApp(BrowserApp):
         found = await admit(core, connection, head, one.scope) if one.scope else None
         self.check_busy()
         given = await self._given(scope, receive, head)
-        secure = is_secure(head, is_encrypted=connection.profile.is_encrypted)
+        secure = _is_over_tls(head, connection)
         name = _NAMES[secure]
         call = AdminCall(core=core, connection=connection, cookie=cookie_in(head.cookies, name), found=found)
         answer = json_answer(await one.handler(call, NoInput(), given), one.status)
