@@ -1985,7 +1985,8 @@ const PIECE_MS = 120000;
 /** Pieces that may fail in a row, although the server is there, before the upload does; a minute and a half. */
 const STALLED = 20;
 
-/** max_bytes: of one file, 0 = this server takes none. types: media types, also image/* and *\/*
+/** max_bytes: of one file, 0 = this server takes none. types: media types, also image/* and *\/*. quota_bytes: of all
+ * files of the user, used_bytes of which are taken; 0 = no limit
  * @typedef {{max_bytes: number, types: string[], quota_bytes: number, used_bytes: number, per_message: number}}
  *   FileLimits */
 /** How a file is sent.
@@ -2050,7 +2051,8 @@ export class Files {
   }
   /** @param {Blob} content @param {UploadOptions} options @returns {Promise<Upload>} */
   async #begin(content, { name = Reflect.get(content, "name") ?? "file", type = content.type, file, signal }) {
-    const about = { name: wellFormed(name), size: content.size, type: type || "application/octet-stream" };
+    const plain = type.split(";")[0].trim().toLowerCase();
+    const about = { name: wellFormed(name), size: content.size, type: plain || "application/octet-stream" };
     try {
       if (file) return await this.#ask("files.resume", { file }, signal);
     } catch (error) {

@@ -124,7 +124,7 @@ function Progress({ entry, conversation }) {
 export function Tray({ conversation }) {
   const { staged, told } = conversation;
   return html`
-    ${told.length > 0 && html`<ul class="told" role="alert">${told.map((one) => html`<li key=${one}>${one}</li>`)}</ul>`}
+    ${told.length > 0 && html`<div class="told" role="alert">${told.map((one) => html`<p key=${one}>${one}</p>`)}</div>`}
     ${staged.length > 0 && html`
       <ul class="tray" aria-label=${t("files.chosen")}>
         ${staged.map((file) => html`
@@ -156,8 +156,8 @@ export function Lightbox({ at, onMove, onClose }) {
     if (by) move(getComputedStyle(event.currentTarget).direction === "rtl" ? -by : by);
   };
   return html`
-    <${Dialog} title=${shown.file.name} onClose=${onClose}>
-      <div class="lightbox" onKeyDown=${onKeyDown}>
+    <${Dialog} title=${shown.file.name} onClose=${onClose} onKeyDown=${onKeyDown}>
+      <div class="lightbox">
         <${Large} key=${shown.file.id} file=${shown.file} place=${shown} />
         <p class="controls">
           <button type="button" class="plain" disabled=${index === 0} onClick=${() => move(-1)}>${t("files.before")}</button>

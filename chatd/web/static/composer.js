@@ -11,6 +11,9 @@ import { filesOf, lineOf } from "./files.js";
 import { t } from "./texts.js";
 import { html, useEffect, useRef, useState } from "./ui.js";
 
+/** A paper clip. */
+const CLIP = "M20 11.5 11.5 20a5 5 0 0 1-7-7L13 4.5a3.4 3.4 0 0 1 4.8 4.8L9.3 17.8a1.7 1.7 0 0 1-2.4-2.4L15 7.3";
+
 /** The button that asks for files. @param {{conversation: import("./conversation.js").Conversation}} properties */
 function Choose({ conversation }) {
   const input = useRef(null);
@@ -20,7 +23,9 @@ function Choose({ conversation }) {
   };
   return html`
     <input type="file" multiple hidden ref=${input} onChange=${onChange} />
-    <button type="button" class="plain attach" aria-label=${t("files.attach")} title=${t("files.attach")} onClick=${() => input.current.click()}>📎</button>`;
+    <button type="button" class="plain attach" aria-label=${t("files.attach")} title=${t("files.attach")} onClick=${() => input.current.click()}>
+      <svg viewBox="0 0 24 24" width="22" height="22" fill="none" stroke="currentColor" stroke-width="2" aria-hidden="true"><path d=${CLIP} /></svg>
+    </button>`;
 }
 
 export function Composer({ conversation, reply, onReply }) {

@@ -9,8 +9,9 @@
 import { t } from "./texts.js";
 import { html, useEffect, useRef, useState } from "./ui.js";
 
-/** Keeps the focus until it is closed, by its button or Escape. @param {{title: string, onClose: () => void, children?: any}} properties */
-export function Dialog({ title, onClose, children }) {
+/** Keeps the focus until it is closed, by its button or Escape.
+ * @param {{title: string, onClose: () => void, onKeyDown?: (event: KeyboardEvent) => void, children?: any}} properties */
+export function Dialog({ title, onClose, onKeyDown, children }) {
   const element = useRef(null);
   useEffect(() => {
     const { current } = element;
@@ -19,7 +20,7 @@ export function Dialog({ title, onClose, children }) {
     return () => before?.focus?.();
   }, []);
   return html`
-    <dialog ref=${element} aria-label=${title} onClose=${onClose}>
+    <dialog ref=${element} aria-label=${title} onClose=${onClose} onKeyDown=${onKeyDown}>
       <header><h2>${title}</h2>
         <button type="button" class="plain" onClick=${() => element.current.close()}>${t("app.close")}</button></header>
       <div class="content">${children}</div>

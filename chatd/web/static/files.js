@@ -67,7 +67,7 @@ function whyNot(file, limits, bytes) {
   if (size === 0) return t("files.empty", { name });
   if (size > limits.max_bytes) return t("files.too_large", { name, size: sizeOf(limits.max_bytes) });
   if (!isTaken(typeOf(file), limits.types)) return t("files.wrong_type", { name });
-  if (limits.used_bytes + bytes + size > limits.quota_bytes) return t("files.no_space", { name, size: sizeOf(limits.quota_bytes) });
+  if (limits.quota_bytes > 0 && limits.used_bytes + bytes + size > limits.quota_bytes) return t("files.no_space", { name, size: sizeOf(limits.quota_bytes) });
   return "";
 }
 

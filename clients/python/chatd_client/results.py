@@ -202,7 +202,7 @@ class Profile(msgspec.Struct, frozen=True):
 
 class FileLimits(msgspec.Struct, frozen=True):
     """max_bytes: of one file, 0 = this server takes none. types: media types, also image/* and */*. quota_bytes: of all
-    files of the user, used_bytes of which are taken."""
+    files of the user, used_bytes of which are taken; 0 = no limit."""
 
     max_bytes: int = 0
     types: tuple[str, ...] = ()
