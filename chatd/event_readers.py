@@ -72,7 +72,7 @@ def _bridges(context: WorkerContext, config: Callable[[], Config], core: Core, p
         return None
     from chatd.bridges.bridges import Bridges
 
-    return Bridges(people, _services(context, core), core.calls, config)
+    return Bridges(people, _services(context, core), core.calls, core.file_addresses.links, config)
 
 
 def _push(context: WorkerContext, config: Callable[[], Config], core: Core) -> Push | None:

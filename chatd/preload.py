@@ -47,6 +47,7 @@ BRIDGES = ("chatd.bridges.bridges",)
 FILES = ("chatd.files.directory",)
 S3 = ("chatd.files.s3",)
 PUSH = ("chatd.push.push",)
+HTTP_FILES = ("chatd.http.files.requests", "chatd.http.files.routes")
 HTTP_HOOK = ("chatd.hooks.http",)
 METRICS = ("chatd.master.metrics.serving",)
 """Of the master."""
@@ -89,6 +90,7 @@ def modules(config: Config) -> tuple[str, ...]:
         *(FILES if config.files.dir else ()),
         *(S3 if config.files.s3 else ()),
         *(PUSH if config.push.subject or config.push.gateways else ()),
+        *(HTTP_FILES if config.files.on and any(one.protocol == "http" for one in config.listen) else ()),
         *(HTTP_HOOK if any((one.entry_point or one.name) == "http" for one in config.hook) else ()),
         *(METRICS if config.metrics.address else ()),
         *(TLS if any(one.certificates for one in config.listen) else ()),

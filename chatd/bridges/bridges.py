@@ -19,6 +19,7 @@ from chatd.config.bridge_options import BridgeOptions
 from chatd.config.schema import Config
 from chatd.core.calls import Calls
 from chatd.feeds.readers import Readers, ReaderServices, lag_ms
+from chatd.model import Message
 from chatd.store.bridge_contract import BRIDGE_READER, KINDS
 from chatd.store.contract import Tables
 
@@ -26,8 +27,15 @@ from chatd.store.contract import Tables
 class Bridges(Readers[Bridge]):
     """The bridges of a configuration change with the worker only."""
 
-    def __init__(self, people: People, services: ReaderServices, calls: Calls, config: Callable[[], Config]) -> None:
-        """config: the configuration in force."""
+    def __init__(
+        self,
+        people: People,
+        services: ReaderServices,
+        calls: Calls,
+        links_of: Callable[[Message], tuple[str, ...]],
+        config: Callable[[], Config],
+    ) -> None:
+        """links_of: finds the addresses of a message's files. config: the configuration in force."""
         bridges = config().bridge
         super().__init__(config(), services, partial(_register, bridges))
         people.use(services.store)
@@ -39,6 +47,7 @@ class Bridges(Readers[Bridge]):
                     lease=self.lease,
                     people=people,
                     calls=calls,
+                    links_of=links_of,
                     config=config,
                 )
             )

@@ -19,6 +19,7 @@ from chatd.config.schema import Config
 from chatd.core.calls import Calls
 from chatd.feeds.feed import Feed
 from chatd.feeds.lease import LeaseParts
+from chatd.model import Message
 
 
 class Direction(enum.StrEnum):
@@ -57,13 +58,15 @@ Report = Callable[[Direction, LinkFailed | None], Awaitable[None]]
 
 
 class BridgeParts(msgspec.Struct, frozen=True, kw_only=True):
-    """feed, lease, people, calls: of the worker. config: the configuration in force."""
+    """feed, lease, people, calls: of the worker. links_of: finds the addresses of a message's files. config: the
+    configuration in force."""
 
     options: BridgeOptions
     feed: Feed
     lease: LeaseParts
     people: People
     calls: Calls
+    links_of: Callable[[Message], tuple[str, ...]]
     config: Callable[[], Config]
 
 

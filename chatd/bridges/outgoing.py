@@ -141,7 +141,10 @@ class Outgoing:
         if message.state not in _HAS_TEXT:
             return  # recalled before it was sent
         sender = self._parts.people.shown(User(message.sender_id, message.sender_name), options)
-        packet = packets.write(options.name, message, sender, one.remote)
+        links = self._parts.links_of(message) if message.attachments else ()
+        packet = packets.write(options.name, message, sender, one.remote, links)
+        if links and len(packet) > options.outgoing_bytes:
+            packet = packets.write(options.name, message, sender, one.remote)
         if len(packet) <= options.outgoing_bytes:
             await link.publish(options.outgoing, packet)
             return

@@ -19,6 +19,7 @@ from chatd.model import Message
 from chatd.texts.sizes import over
 from chatd.wire.json_stream import check_utf8, too_deep
 from chatd.wire.mobileimsdk.packets import DATA, ClientPacket, encode_json
+from chatd.wire.shown import shown_text
 
 UNKNOWN_RECIPIENT = ErrorCode.UNKNOWN_RECIPIENT.name.lower()
 """Reason of Unusable: nobody here is meant."""
@@ -113,12 +114,13 @@ def _decoded(body: bytes) -> _IncomingPacket:
         raise Unusable("not_a_packet", f"not a packet: {error}") from None
 
 
-def write(bridge: str, message: Message, sender: str, to: str) -> bytes:
+def write(bridge: str, message: Message, sender: str, to: str, links: tuple[str, ...] = ()) -> bytes:
     """A packet for the other server, which sends it to the client of its user. A client there drops what it was given
-    before by the fp, so every message has one."""
+    before by the fp, so every message has one. links: see protocol.Deliver."""
     fp = message.fp or str(uuid.uuid5(_FINGERPRINTS, f"{bridge} {message.conversation} {message.seq}"))
     typeu, sm = message.typeu, message.sent_at_ms
-    return encode_json(_OutgoingPacket(dataContent=message.body, sender=sender, to=to, fp=fp, typeu=typeu, sm=sm))
+    text = shown_text(message, links) if message.attachments else message.body
+    return encode_json(_OutgoingPacket(dataContent=text, sender=sender, to=to, fp=fp, typeu=typeu, sm=sm))
 
 
 def size_of(text: str, sender: str, to: str, fp: str) -> int:

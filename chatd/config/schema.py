@@ -118,10 +118,11 @@ class ListenerOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         ),
     ] = ()
     serves: Annotated[
-        tuple[Literal["api", "chat", "admin"], ...],
+        tuple[Literal["api", "chat", "files", "admin"], ...],
         _option(
             'http: what is served here, of "api", the API for applications; "chat", the chat page, which brings '
-            'websocket_path = "/websocket" with it; and "admin", the page for operators, which needs TLS, a load '
+            'websocket_path = "/websocket" and, if [files] is on, files with it; "files", uploads and downloads at the '
+            'addresses that clients are told; and "admin", the page for operators, which needs TLS, a load '
             "balancer named by proxy_from, or an address of this host alone",
             "worker",
         ),

@@ -15,13 +15,12 @@ import itertools
 from collections.abc import Callable, Iterable
 from functools import partial
 
-from chatd.core.in_flight import InFlightMessages, fp_of
+from chatd.core.in_flight import InFlightMessages
 from chatd.core.memberships import ByGroup, Memberships, members_only, read_memberships
 from chatd.core.services import Services
 from chatd.core.sessions.session import GIVE, SKIP, Cursor, Session
 from chatd.errors import Unavailable
 from chatd.model import ConversationId, GroupId, Message, Seq, UserId
-from chatd.protocol import Deliver
 from chatd.store.contract import NEVER, Tables, Waiting
 
 _RETRY_S = 1.0
@@ -247,7 +246,7 @@ class CatchUp:
             touched[message.conversation] = cursor
             if not is_own:
                 name = self._memberships.names.of(message.group_id) if message.group_id else ""
-                event = Deliver(message, fp_of(message), {}, name)
+                event = self.in_flight.event(message, name)
                 self.in_flight.give(session, cursor, event, told_at if told > 0 else 0)
                 told -= 1
         return touched

@@ -40,6 +40,7 @@ from chatd.core.dispatcher import Dispatcher, Handler
 from chatd.core.elsewhere import Elsewhere, ElsewhereSending
 from chatd.core.event_notes import EventNotes
 from chatd.core.figures import Figures
+from chatd.core.file_addresses import FileAddresses
 from chatd.core.friends import Friends
 from chatd.core.groups.groups import Groups
 from chatd.core.groups.notify import GroupNotify
@@ -59,6 +60,7 @@ from chatd.core.registration import Registration
 from chatd.core.requests.changes import ChangeOperations
 from chatd.core.requests.consent import ConsentOperations
 from chatd.core.requests.dispatch import OperationTable, RequestDispatcher
+from chatd.core.requests.files import FileOperations
 from chatd.core.requests.friends import FriendOperations
 from chatd.core.requests.group_admission import GroupAdmissionOperations
 from chatd.core.requests.groups import GroupOperations
@@ -131,7 +133,8 @@ class Core:
         """The rules of the configuration before them. Only the store thread uses it."""
         self._background = BackgroundTasks(parts.loop)
         stores = Connections(parts.tables, parts.readers)
-        self.store = GroupCommit(stores, parts.loop, parts.row, self._stored, self._rules)
+        results: Callable[..., None] = lambda *batch: self.messages.results(*batch)  # noqa: E731
+        self.store = GroupCommit(stores, parts.loop, parts.row, results, self._rules)
         self.hub = Hub(parts.bus)
         self.surveys = Surveys(parts.bus)
         self.tracing = Tracing(DeliveryDelay(parts.loop.call_soon, parts.row))
@@ -146,6 +149,8 @@ class Core:
         self.penalties = Penalties(parts.penalty_table, parts.config)
         self.tokens = parts.tokens
         self.passes = Passes(services, self.accounts)
+        self.file_addresses = FileAddresses(services, self.accounts)
+        self.delivery.in_flight.links_of = self.file_addresses.links
         authentication = Authentication(services, self.accounts, self.passes, parts.tokens, parts.backend)
         self.guard = LoginGuard(services, self.accounts, self.penalties, authentication)
         self.exchange = PenaltyExchange(services, self.penalties) if parts.many_hosts else None
@@ -244,6 +249,7 @@ class Core:
             | ConsentOperations(services, self.blocks).table()
             | SessionOperations(self.logins, self.session_query, self.plugins).table()
             | PushOperations(services).table()
+            | FileOperations(services, self.file_addresses, self.uploads, self.delivery.recent).table()
         )
 
     async def _ask_plugins_and_send(self, session: Session, command: SendMessage) -> None:
@@ -388,9 +394,6 @@ class Core:
             self._log.debug("bus message dropped, it is of a later version", why=str(error))
             return
         self._on_bus_message[type(message)](message)
-
-    def _stored(self, *batch: list[Any]) -> None:
-        self.messages.results(*batch)
 
     def _message_stored(self, stored: MessageStored) -> None:
         if self.tracing.follows:

@@ -18,7 +18,7 @@ from functools import partial
 from chatd.bus.contract import topic_of_group, topic_of_user
 from chatd.core import bus_messages
 from chatd.core.catch_up import CatchUp, mine
-from chatd.core.in_flight import InFlightMessages, fp_of
+from chatd.core.in_flight import InFlightMessages
 from chatd.core.memberships import Memberships
 from chatd.core.recent_changes import RecentChanges
 from chatd.core.services import Services
@@ -74,7 +74,7 @@ class Delivery:
                 act = partial(self._to_members, message, members_version)
                 self._memberships.wait(message.group_id, group, members_version, act)
             return
-        event = Deliver(message, fp_of(message), {})
+        event = self.in_flight.event(message)
         for session in self._hub.of_user(message.to_id):
             self._offer(session, message, event)
         if message.sender_id != message.to_id:
@@ -82,7 +82,7 @@ class Delivery:
                 self._offer(session, message, event)
 
     def _to_members(self, message: Message, members_version: int) -> None:
-        event = Deliver(message, fp_of(message), {}, self._memberships.names.of(message.group_id))
+        event = self.in_flight.event(message, self._memberships.names.of(message.group_id))
         sessions = tuple(self._hub.of_group(message.group_id))
         if message.seq == 1:  # its members at that time need not ask the store
             for session in sessions:
@@ -165,7 +165,7 @@ class Delivery:
         """The message has waited here: meanwhile the user may have left the group."""
         if not message.group_id or message.group_id in (session.groups or ()):
             name = self._memberships.names.of(message.group_id) if message.group_id else ""
-            self._offer(session, message, Deliver(message, fp_of(message), {}, name))
+            self._offer(session, message, self.in_flight.event(message, name))
 
     def is_ahead(self, session: Session, message: Message) -> bool:
         """Whether the session has not come as far as this message, and will be given it. False for one that arrives

@@ -26,6 +26,8 @@ import re
 from collections import deque
 from collections.abc import Callable, Collection
 
+import msgspec
+
 from chatd.config.schema import LimitOptions
 from chatd.core.recent_changes import RecentChanges
 from chatd.core.services import Services
@@ -61,7 +63,8 @@ class InFlightMessages:
     resending: sessions with messages that are resent until they are acknowledged.
     receiving: sessions with missing receipts, including ended ones whose connection is open.
     on_room: called for a session that is behind, when enough of what it was given is acknowledged.
-    on_cut: called when the client of a session was given only the beginning of a message. Set by core.core.
+    on_cut: called when the client of a session was given only the beginning of a message. links_of: finds the
+    addresses of a message's files for stock clients. Both are set by core.core.
     """
 
     def __init__(self, services: Services, recent: RecentChanges, on_room: Callable[[Session], None]) -> None:
@@ -74,6 +77,7 @@ class InFlightMessages:
         self._on_room = on_room
         self._tracing = services.tracing
         self.on_cut: Callable[[Session, Message], None] = _nothing
+        self.links_of: Callable[[Message], tuple[str, ...]] = _no_links
         self.resending: set[Session] = set()
         self.receiving: set[Session] = set()
 
@@ -94,13 +98,18 @@ class InFlightMessages:
 
     # ---------------------------------------------------------------- out
 
+    def event(self, message: Message, group_name: str = "", fp: str | None = None) -> Deliver:
+        """What gives the message to all its recipients. fp: None = the message's."""
+        links = self.links_of(message) if message.attachments else ()
+        return Deliver(message, fp_of(message) if fp is None else fp, {}, group_name, links=links)
+
     def give(self, session: Session, cursor: Cursor, event: Deliver, told_at: int = 0) -> None:
         """Send to the client. told_at: it was part of the login answer, which ends at this byte."""
         if session.state is not _LIVE:  # a message given a moment ago filled its write buffer, which ended it
             return
         message = event.message
         if self._changed and (message := self._recent.latest(message)) is not event.message:
-            event = Deliver(message, event.fp, {}, event.group_name)
+            event = self.event(message, event.group_name, event.fp)
         cursor.unacked[message.seq] = 0
         session.unacknowledged += 1
         self.given += 1
@@ -111,7 +120,7 @@ class InFlightMessages:
             if in_flight is None:
                 in_flight = session.in_flight = {}
             if not event.fp or event.fp in in_flight:  # no fp, or another sender used the same
-                event = Deliver(message, f"{message.conversation}.{message.seq}", event.frames, event.group_name)
+                event = msgspec.structs.replace(event, fp=f"{message.conversation}.{message.seq}")
             in_flight[event.fp] = InFlight(cursor, event, self._loop.time() + self._config().timeouts.resend_s)
             self.resending.add(session)
             cursor.unacked[message.seq] = session.peer.push(event)
@@ -163,10 +172,10 @@ class InFlightMessages:
         cursor = session.cursors.get(message.conversation) if session.cursors else None
         if cursor is None or message.seq not in cursor.unacked:
             return
-        event = Deliver(message, fp_of(message), {})
+        event = self.event(message)
         for one in (session.in_flight or {}).values():
             if one.cursor is cursor and one.event.message.seq == message.seq:  # type: ignore[union-attr]
-                event = one.event = Deliver(message, one.event.fp, {}, one.event.group_name)  # type: ignore[union-attr]
+                event = one.event = self.event(message, one.event.group_name, one.event.fp)  # type: ignore[union-attr]
         moved = session.peer.replace(cursor.unacked[message.seq], event)
         if moved:
             _move(session, moved)
@@ -293,3 +302,7 @@ def _window(session: Session, limits: LimitOptions) -> int:
 
 def _nothing(session: Session, message: Message) -> None:
     pass
+
+
+def _no_links(message: Message) -> tuple[str, ...]:
+    return ()

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from chatd.config.schema import Config
 from chatd.core import refusals, trail
 from chatd.core.delivery import Delivery
 from chatd.core.services import Services
@@ -43,9 +44,9 @@ class Messages:
 
     def send(self, session: Session, command: SendMessage, client_body: str | None = None) -> None:
         """Queue the message for the next commit. client_body: the text as the client sent it, if a plug-in may have
-        changed it. Raises Refused BUSY, TOO_FAST, LIMIT_REACHED (too many mentions)."""
+        changed it. Raises Refused BUSY, TOO_FAST, LIMIT_REACHED (too many mentions or files)."""
         if command.extras is not None:
-            _check_mentions(command.extras, self._config().groups.mentions)
+            _check_extras(command.extras, self._config())
         store = self._store
         if store.queued >= self._config().limits.store_queue:
             raise Refused(ErrorCode.BUSY)
@@ -90,7 +91,10 @@ class Messages:
         trail.record(SecurityEvent.MAILBOX_FULL, session.peer, name=user.name, user=user.id, to=to)
 
 
-def _check_mentions(extras: Extras, limit: int) -> None:
+def _check_extras(extras: Extras, config: Config) -> None:
     """Raises Refused LIMIT_REACHED."""
-    if len(extras.mentions) > limit and extras.mentions != ALL_MEMBERS:
-        raise Refused(ErrorCode.LIMIT_REACHED, f"at most {limit} members can be mentioned")
+    mentions, files = config.groups.mentions, config.files.per_message
+    if len(extras.mentions) > mentions and extras.mentions != ALL_MEMBERS:
+        raise Refused(ErrorCode.LIMIT_REACHED, f"at most {mentions} members can be mentioned")
+    if len(extras.files) > files:
+        raise Refused(ErrorCode.LIMIT_REACHED, f"a message has at most {files} files")

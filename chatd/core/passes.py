@@ -37,6 +37,8 @@ class Purpose(enum.Enum):
     DEMO = b"chatd: cookie of the MobileIMSDK demo, 1"
     CHAT_PAGE = b"chatd: cookie of the chat page, 1"
     LOGIN = b"chatd: secret of a login, 1"
+    FILES = b"chatd: addresses of files, 1"
+    """No passes: core.file_addresses."""
 
 
 class Pass(NamedTuple):

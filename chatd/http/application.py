@@ -16,6 +16,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Route as StarletteRoute
 from starlette.types import ASGIApp
 
+from chatd.config.schema import Config
 from chatd.errors import ErrorCode, Refused
 from chatd.http.chat import calls as chat
 from chatd.http.chat.requests import PageCallApp
@@ -30,8 +31,8 @@ from chatd.http.route import Route
 from chatd.http.table import ROUTES
 from chatd.scoreboard import Row
 
-CORS_HEADERS = ("Authorization", "Content-Type", "Idempotency-Key")
-CORS_EXPOSED = ("Idempotency-Replayed", "Retry-After")
+CORS_HEADERS = ("Authorization", "Content-Type", "Idempotency-Key", "Upload-Offset")
+CORS_EXPOSED = ("Idempotency-Replayed", "Retry-After", "Upload-Length", "Upload-Offset")
 
 
 PAGES: dict[str, PageApp] = pages(ROUTES)
@@ -77,6 +78,11 @@ class FastPaths:
             await self._others(scope, receive, send)
 
 
+def serves_files(config: Config, serves: Sequence[str]) -> bool:
+    """Whether a listener that serves this also serves files."""
+    return config.files.on and ("files" in serves or "chat" in serves)
+
+
 def application(shared: Shared, serves: Sequence[str] = ("api",)) -> ASGIApp:
     """The application of those listeners of one worker that serve the same."""
     routes: tuple[Route, ...] = ()
@@ -91,6 +97,9 @@ def application(shared: Shared, serves: Sequence[str] = ("api",)) -> ASGIApp:
 
         for one in admin_apps(shared):
             by_path.setdefault(one.route.path, []).append(one)
+    file_apps = _file_apps(shared, serves)
+    for app in file_apps:
+        by_path.setdefault(app.route.path, []).append(app)
     paths = {path: PathApp(apps, shared.row) for path, apps in by_path.items()}
     others = Starlette(routes=[StarletteRoute(path, app) for path, app in paths.items() if "{" in path])
     others.router.redirect_slashes = False
@@ -109,7 +118,7 @@ def application(shared: Shared, serves: Sequence[str] = ("api",)) -> ASGIApp:
     front: ASGIApp = FastPaths(exact, others)
     origins = shared.config().http.origins
     if origins:
-        methods = sorted({route.method for route in routes})
+        methods = sorted({route.method for route in routes} | {one.route.method for one in file_apps})
         front = CORSMiddleware(
             front, allow_origins=origins, allow_methods=methods, allow_headers=CORS_HEADERS, expose_headers=CORS_EXPOSED
         )
@@ -127,6 +136,15 @@ def _assets(serves: Sequence[str]) -> dict[str, PageApp]:
         if what in serves:
             found |= assets(page)
     return found
+
+
+def _file_apps(shared: Shared, serves: Sequence[str]) -> list[RouteApp]:
+    if not serves_files(shared.config(), serves):
+        return []
+    from chatd.http.files.requests import FileApp
+    from chatd.http.files.routes import ROUTES as FILE_ROUTES
+
+    return [FileApp(route, shared) for route in FILE_ROUTES]
 
 
 async def _refuse(refused: Refused, row: Row, send: Send) -> None:

@@ -171,6 +171,11 @@ class HttpConnection(Connection):
 
     # ---------------------------------------------------------------- what requests ask of it
 
+    @property
+    def serves_files(self) -> bool:
+        """Whether its listener does."""
+        return self.server.serves_files(self.profile)
+
     def authenticated(self) -> None:
         """A request with a valid key has come: it does not make room for others any more."""
         source = self.source

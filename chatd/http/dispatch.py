@@ -21,15 +21,17 @@ import msgspec
 from chatd import log
 from chatd.api_keys import PREFIX
 from chatd.core.core import Core
-from chatd.errors import ErrorCode, Refused, Unavailable
+from chatd.errors import Disconnect, ErrorCode, Refused, Unavailable
 from chatd.http.call import Call
 from chatd.http.counting import count
 from chatd.http.guard import CHALLENGE, Guard
 from chatd.http.problems import Answer, HttpRefused, answer_of
-from chatd.http.route import Download, NoInput, NoOutput, Route
+from chatd.http.route import Download, NoInput, NoOutput, Route, Streamed
+from chatd.http.transfers import Transfers
 from chatd.scoreboard import Row
 
 if TYPE_CHECKING:
+    from chatd.http.connection import HttpConnection
     from chatd.webhooks.webhooks import Webhooks
 
 Scope = MutableMapping[str, Any]
@@ -62,13 +64,14 @@ class Gone(Exception):
 
 
 class Shared(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What all routes of a worker share. running: the number of requests being served. webhooks: None = none is
-    configured."""
+    """What all routes of a worker share. running: the number of requests being served, those for files left out.
+    webhooks: None = none is configured."""
 
     core: Core
     guard: Guard
     row: Row
     running: Callable[[], int]
+    transfers: Transfers
     config: Callable[[], Any]
     webhooks: Webhooks | None
 
@@ -92,6 +95,10 @@ class RouteApp:
                 await _send_file(answer, send)
                 count(shared.row, HTTPStatus.OK)
                 return
+            if isinstance(answer, Streamed):
+                count(shared.row, answer.status)
+                await _send_parts(answer, scope["state"]["connection"], send)
+                return
         except Gone:
             return
         except Refused as refused:
@@ -113,7 +120,7 @@ class RouteApp:
         if self.shared.running() > self.shared.config().http.concurrent_requests:
             raise Refused(ErrorCode.BUSY)
 
-    async def serve(self, scope: Scope, receive: Receive) -> Answer | Download:
+    async def serve(self, scope: Scope, receive: Receive) -> Answer | Download | Streamed:
         """Raises Refused, Unavailable, Gone, and whatever a handler raises that has a bug."""
         route = self.route
         authorization = key = content_type = b""
@@ -246,6 +253,20 @@ async def _send_file(download: Download, send: Send) -> None:
         await send({"type": "http.response.start", "status": int(HTTPStatus.OK), "headers": headers})
         while part := archive.file.read(_SLICE_BYTES):
             await send({"type": "http.response.body", "body": part, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def _send_parts(answer: Streamed, connection: HttpConnection, send: Send) -> None:
+    """While the client does not read, this waits. If a part cannot be had, the answer is broken off: its length says
+    that it is not complete."""
+    await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
+    try:
+        async for part in answer.parts:
+            await send({"type": "http.response.body", "body": part, "more_body": True})
+    except (Refused, Unavailable, OSError) as error:
+        log.get().warning("a file could not be sent completely", peer=connection.remote, why=str(error))
+        connection.cut(Disconnect.INTERNAL)
+    if not connection.closed:
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 

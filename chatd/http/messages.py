@@ -30,7 +30,7 @@ UserRef = (
 class NewMessage(msgspec.Struct, frozen=True, kw_only=True, rename={"sender": "from"}, forbid_unknown_fields=True):
     """A message to a user or to a group."""
 
-    text: Annotated[str, Meta(min_length=1, description="at most limits.body_bytes bytes of UTF-8")]
+    text: Annotated[str, Meta(description="at most limits.body_bytes bytes of UTF-8; empty only with files")]
     to: Annotated[UserRef | None, Meta(description="the user who is to receive it, or")] = None
     group: Annotated[Annotated[int, Meta(ge=1, lt=1 << 62)] | None, Meta(description="the number of a group")] = None
     sender: Annotated[
@@ -42,6 +42,10 @@ class NewMessage(msgspec.Struct, frozen=True, kw_only=True, rename={"sender": "f
     ] = 0
     mentions: Annotated[
         tuple[UserRef, ...], Meta(max_length=100, description="members of the group whom it names")
+    ] = ()
+    files: Annotated[
+        tuple[Annotated[str, Meta(max_length=64)], ...],
+        Meta(max_length=50, description="ids of complete files of the user in `from`, at most files.per_message"),
     ] = ()
 
 
@@ -60,6 +64,8 @@ async def send(call: Call, _: NoInput, new: NewMessage) -> StoredMessage:
     """Raises Refused, Unavailable."""
     if (new.to is None) == (new.group is None):
         raise HttpRefused(ErrorCode.BAD_FIELD, 'either "to" or "group" is needed', field="$.to")
+    if not (new.text or new.files):
+        raise HttpRefused(ErrorCode.BAD_FIELD, "a text or a file is needed", field="$.text")
     check_size(new.text, call.config.limits.body_bytes, "$.text")
     caller = call.system() if new.sender is None else await call.caller(new.sender, "$.from")
     to_name, to_id = "", 0
@@ -67,7 +73,7 @@ async def send(call: Call, _: NoInput, new: NewMessage) -> StoredMessage:
         to_id = new.to
     elif new.to is not None:
         to_name, to_id = await recipient(call, new.to, "$.to")
-    fp = call.own_fp()
+    fp, has_extras = call.own_fp(), bool(new.reply_to or new.mentions or new.files)
     command = SendMessage(
         to_name=to_name,
         to_id=to_id,
@@ -76,7 +82,7 @@ async def send(call: Call, _: NoInput, new: NewMessage) -> StoredMessage:
         fp=fp,
         qos=True,
         typeu=new.typeu,
-        extras=Extras(reply_to=new.reply_to, mentions=new.mentions) if new.reply_to or new.mentions else None,
+        extras=Extras(reply_to=new.reply_to, mentions=new.mentions, files=new.files) if has_extras else None,
     )
     stored = await call.calls.send(caller, command)
     return StoredMessage(conversation=stored.conversation, seq=stored.seq, id=fp, sent_at_ms=stored.sent_at_ms)
@@ -118,6 +124,7 @@ ROUTES = (
             ErrorCode.MAILBOX_FULL,
             ErrorCode.ACCOUNT_LOCKED,
             ErrorCode.TOO_LONG,
+            ErrorCode.UNKNOWN_FILE,
             ErrorCode.FP_REUSED,
         ),
         idempotent=True,

@@ -38,6 +38,11 @@ MAX_HEADERS = 100
 """Headers of a request."""
 MAX_WAITING = 16
 """Requests of one connection that wait while an earlier one is served (pipelining)."""
+UPLOAD_BYTES = 16 * 1024 * 1024
+"""Of the body of one request that uploads a part of a file."""
+UPLOAD_STEP_BYTES = 64 * 1024
+"""Of such a body, what must come within http.request_s."""
+_FILES = b"/files/"
 _HEADER_BYTES = 4
 """Of a header besides its name and value: colon, space, CR, LF."""
 
@@ -50,7 +55,8 @@ class RequestParser(HttpToolsProtocol):
     which a part has come; count: those whose head has come. size: of the head of the present request as far as it is
     parsed, then of its body; trailers: of what is behind its chunks. unparsed: bytes since the last head, or part of a
     body, was complete: a header is parsed when its end has come. refusal: why the present request is refused.
-    is_upgrading: the present request is for a WebSocket.
+    is_upgrading: the present request is for a WebSocket. most_body: bytes that the body of the present request may
+    have; upload_step: of an upload, how many are missing for it to count as alive again.
     """
 
     def __init__(
@@ -75,6 +81,8 @@ class RequestParser(HttpToolsProtocol):
         self.refusal: Refused | None = None
         self.is_broken = False
         self.is_upgrading = False
+        self.most_body = options.body_bytes
+        self.upload_step = 0
 
     @property
     def _connection(self) -> HttpConnection:
@@ -116,6 +124,7 @@ class RequestParser(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self.size = self.unparsed = hosts = 0
+        self._choose_limits()
         for name, value in self.headers:
             if name == b"content-length":
                 self._check_body(int(value) if value.isdigit() else 0)
@@ -159,12 +168,29 @@ class RequestParser(HttpToolsProtocol):
         self._check_body(self.size + len(body))
         self.size += len(body)
         self.unparsed = 0
+        if self.upload_step:
+            self._count_upload(len(body))
         super().on_body(body)
 
+    def _choose_limits(self) -> None:
+        """The body of an upload is taken as it comes, so it may be longer than others, and take longer."""
+        path = self.url.partition(b"?")[0]
+        is_upload = path.startswith(_FILES) and self.parser.get_method() == b"PATCH" and self._connection.serves_files
+        self.most_body = UPLOAD_BYTES if is_upload else self.options.body_bytes
+        self.upload_step = UPLOAD_STEP_BYTES if is_upload else 0
+
+    def _count_upload(self, size: int) -> None:
+        """Each UPLOAD_STEP_BYTES are due as a request is."""
+        self.upload_step -= size
+        if self.upload_step <= 0:
+            self.upload_step = UPLOAD_STEP_BYTES
+            self._connection.began = self._connection.heard
+
     def _check_body(self, size: int) -> None:
-        if size > self.options.body_bytes:
-            text = f"the body of a request has at most {self.options.body_bytes} bytes"
-            self._refuse(ErrorCode.TOO_LONG, text, HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+        if size > self.most_body:
+            code = ErrorCode.FILE_TOO_LARGE if self.upload_step else ErrorCode.TOO_LONG
+            text = f"the body of a request has at most {self.most_body} bytes"
+            self._refuse(code, text, HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
 
     def on_message_complete(self) -> None:
         self.is_receiving = False

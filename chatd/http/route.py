@@ -1,6 +1,6 @@
 """A route: one row of the table of everything that the API offers.
 
-Owns: Route, NoInput, NoOutput.
+Owns: Route, NoInput, NoOutput; what a handler may return besides a struct.
 Elsewhere: the routes, in one module per resource (http.messages and others); the table (http.table); serving a request
 (http.dispatch).
 Fails: never.
@@ -8,7 +8,7 @@ Fails: never.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -43,6 +43,14 @@ class Download(NamedTuple):
 
     name: str
     opened: AbstractAsyncContextManager[Archive]
+
+
+class Streamed(NamedTuple):
+    """An answer whose body comes in parts. headers: content-length included. parts: raises Unavailable, Refused."""
+
+    status: int
+    headers: list[tuple[bytes, bytes]]
+    parts: AsyncIterator[bytes]
 
 
 class Route(msgspec.Struct, frozen=True, kw_only=True):

@@ -23,13 +23,14 @@ from chatd import log
 from chatd.config.schema import Config
 from chatd.core.core import Core
 from chatd.errors import Refused
-from chatd.http.application import application
+from chatd.http.application import application, serves_files
 from chatd.http.connection import BUSY, HttpConnection
 from chatd.http.counting import count
 from chatd.http.dispatch import Shared
 from chatd.http.guard import Guard
 from chatd.http.parser import RequestParser
 from chatd.http.problems import problem
+from chatd.http.transfers import Transfers
 from chatd.net.connection import Connection
 from chatd.net.connections import Connections
 from chatd.net.profile import ConnectionProfile
@@ -69,11 +70,13 @@ class HttpServer:
         self._state = ServerState()
         self._guard = Guard(core, config)
         self._row = row
+        self._transfers = Transfers()
         shared = Shared(
             core=core,
             guard=self._guard,
             row=row,
-            running=lambda: len(self._state.tasks),
+            running=lambda: len(self._state.tasks) - self._transfers.running,
+            transfers=self._transfers,
             config=config,
             webhooks=webhooks,
         )
@@ -103,6 +106,10 @@ class HttpServer:
         connection = HttpConnection(self, connections, profile, sock, remote)
         connection.mount = mount
         return connection
+
+    def serves_files(self, profile: ConnectionProfile) -> bool:
+        """Whether a listener does."""
+        return serves_files(self._config(), profile.serves)
 
     def counted(self, refused: Refused) -> None:
         """A request that could not be read is answered with this."""

@@ -11,6 +11,7 @@ from chatd.http import messages
 from chatd.http.resources import (
     conversations,
     exports,
+    files,
     groups,
     members,
     message_changes,
@@ -26,6 +27,7 @@ ROUTES: tuple[Route, ...] = (
     *messages.ROUTES,
     *conversations.ROUTES,
     *message_changes.ROUTES,
+    *files.ROUTES,
     *users.ROUTES,
     *sessions.ROUTES,
     *exports.ROUTES,

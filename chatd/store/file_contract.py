@@ -21,7 +21,7 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
-from chatd.model import ConversationId, FileId, Seq, UserId
+from chatd.model import Attachment, ConversationId, FileId, Seq, UserId
 
 CHARGED_BYTES = 4096
 """What a file takes of its owner's quota at least. It bounds the number of files."""
@@ -75,6 +75,18 @@ class FileRow(msgspec.Struct, frozen=True, kw_only=True):
     created_at_ms: int
     conversation: ConversationId
     seq: Seq
+
+    @property
+    def attachment(self) -> Attachment:
+        """As what recipients are told of it."""
+        return Attachment(
+            id=self.id,
+            name=self.name,
+            size=self.size,
+            media_type=self.media_type,
+            width=self.width,
+            height=self.height,
+        )
 
 
 class Content(NamedTuple):

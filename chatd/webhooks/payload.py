@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from chatd.model import Message, MessageState
+from chatd.model import Attachment, Message, MessageState
 from chatd.store.event_contract import EventKind, StoredEvent
 
 
@@ -40,6 +40,7 @@ class MessageData(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     version: int = 0
     reply_to: int = 0
     mentions: tuple[int, ...] = ()
+    files: tuple[Attachment, ...] = ()
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,6 +100,7 @@ def message_data(message: Message) -> MessageData:
         version=message.version,
         reply_to=message.reply_to,
         mentions=message.mentions,
+        files=message.attachments,
     )
 
 

@@ -84,6 +84,8 @@ def shown(message: Message, start: int = 0) -> dict[str, object]:
         entry["reply"] = message.reply_to
     if message.mentions:
         entry["mentions"] = "all" if message.mentions == ALL_MEMBERS else message.mentions
+    if message.attachments and not start:
+        entry["files"] = list(message.attachments)
     if message.version:
         entry |= state_of(message)
     if start:

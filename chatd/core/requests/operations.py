@@ -12,6 +12,7 @@ from typing import Protocol
 from chatd.core.requests.changes import ChangeOperations
 from chatd.core.requests.consent import ConsentOperations
 from chatd.core.requests.dispatch import OperationTable
+from chatd.core.requests.files import FileOperations
 from chatd.core.requests.friends import FriendOperations
 from chatd.core.requests.group_admission import GroupAdmissionOperations
 from chatd.core.requests.groups import GroupOperations
@@ -37,6 +38,7 @@ _KINDS: tuple[type[_HasTable], ...] = (
     ConsentOperations,
     TypingOperations,
     PushOperations,
+    FileOperations,
 )
 
 

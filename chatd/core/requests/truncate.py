@@ -30,7 +30,8 @@ def size_of(text: str) -> int:
 
 def fitted(result: object, make: Make, room: int) -> str:
     """make(result) in at most `room` bytes: its longest lists are cut at the end, and it gets "more": true. If not even
-    one entry fits, the entry's "text" is cut, and its "cut" says at which character."""
+    one entry fits, the entry's "text" is cut, and its "cut" says at which character; if that is not enough, its "files"
+    are cut from the end, and it gets "files_cut": true."""
     text = make(result)
     if size_of(text) <= room or not isinstance(result, dict):
         return text
@@ -55,6 +56,9 @@ def fitted(result: object, make: Make, room: int) -> str:
 
 def _cut(entry: dict[str, Any], make: Make, result: dict[str, Any], key: str, room: int) -> dict[str, Any]:
     words, start = str(entry["text"]), int(entry.get("start", 0))
+    for _ in entry.get("files", ()):
+        if size_of(make({**result, key: [{**entry, "text": "", "cut": 0}]})) > room:
+            entry = {**entry, "files": entry["files"][:-1], "files_cut": True}
 
     def first(size: int) -> dict[str, Any]:
         return {**entry, "text": words[:size], "cut": start + size}

@@ -29,7 +29,7 @@ from chatd.core.sessions.moving_parts import MovingParts
 from chatd.core.sessions.session import Cursor, InFlight, Peer, Receipt, Session, SessionState
 from chatd.errors import Disconnect, Unavailable
 from chatd.model import ConversationId, UserId
-from chatd.protocol import Deliver, Feature, Kicked, ServerMessage
+from chatd.protocol import Feature, Kicked, ServerMessage
 from chatd.store.contract import Tables
 
 
@@ -159,7 +159,7 @@ class Arrivals:
         cursor = cursors.get(one.message.conversation)
         if cursor is None or one.message.seq not in cursor.unacked:
             return None
-        event = Deliver(self._delivery.recent.latest(one.message), one.fp, {}, one.group_name)
+        event = self._delivery.in_flight.event(self._delivery.recent.latest(one.message), one.group_name, one.fp)
         return InFlight(cursor, event, next_at, one.attempts)
 
     def _tell(self, session: Session, waiting: ArrivingPeer, moved: MovedSession) -> None:

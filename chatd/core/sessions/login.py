@@ -308,6 +308,11 @@ class Logins:
             requests=tuple(view.requests),
             waiting=waiting,
             features=command.features,
+            links={
+                (one.conversation, one.seq): self._delivery.in_flight.links_of(one)
+                for one in waiting
+                if one.attachments
+            },
         )
 
     # ---------------------------------------------------------------- out

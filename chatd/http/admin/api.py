@@ -17,7 +17,7 @@ from chatd.http.browsers import BrowserApp
 from chatd.http.call import Call, CallerKind
 from chatd.http.dispatch import Receive, Scope, Shared
 from chatd.http.problems import Answer
-from chatd.http.route import Download, Route
+from chatd.http.route import Download, Route, Streamed
 from chatd.http.table import ROUTES
 from chatd.security_log import SecurityEvent
 
@@ -49,7 +49,7 @@ class AdminApiApp(BrowserApp):
         super().__init__(msgspec.structs.replace(route, path=PREFIX + route.path), shared)
         self._needs = needs(route)
 
-    async def serve(self, scope: Scope, receive: Receive) -> Answer | Download:
+    async def serve(self, scope: Scope, receive: Receive) -> Answer | Download | Streamed:
         """Raises Refused, Unavailable, Gone, and whatever a handler raises that has a bug."""
         connection = scope["state"]["connection"]
         head = self.head(scope)

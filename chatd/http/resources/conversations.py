@@ -34,7 +34,7 @@ from chatd.http.resources.shared import (
     user_named,
 )
 from chatd.http.route import NoInput, Route
-from chatd.model import ALL_MEMBERS, SYSTEM, ConversationId, Message, User
+from chatd.model import ALL_MEMBERS, SYSTEM, Attachment, ConversationId, Message, User
 from chatd.store.contract import Head, Tables, Unread
 
 _Seq = Annotated[int, Meta(ge=1, lt=1 << 62, description="the number of a message in its conversation")]
@@ -100,6 +100,7 @@ class PastMessage(msgspec.Struct, frozen=True, kw_only=True, rename={"sender": "
     reply_to: Annotated[int, Meta(description="seq of the message that it answers; 0: none")]
     mentions: Annotated[list[int], Meta(description="ids of the members whom it names")]
     mentions_all: Annotated[bool, Meta(description="it names every member")]
+    files: Annotated[list[Attachment], Meta(description="GET /v1/files/{id} has their addresses")]
 
 
 class Messages(msgspec.Struct, frozen=True, kw_only=True):
@@ -170,6 +171,7 @@ def shown(message: Message) -> PastMessage:
         reply_to=message.reply_to,
         mentions=[] if is_all else list(message.mentions),
         mentions_all=is_all,
+        files=list(message.attachments),
     )
 
 

@@ -108,7 +108,7 @@ class SqlFiles:
             return None
         if any(one.owner != owner or one.state is not FileState.COMPLETE for one in found.values()):
             return None
-        return tuple(attachment_of(found[file_id]) for file_id in file_ids)
+        return tuple(found[file_id].attachment for file_id in file_ids)
 
     def send(self, message: Message) -> None:
         """The message, which was just inserted, has its files."""
@@ -190,12 +190,6 @@ def forget(db: Database, condition: str, values: Sequence[Any]) -> None:
     """Forget all files with this condition, and doom their content."""
     db.execute(f"REPLACE INTO doomed_blob (name, due_ms) SELECT {_CONTENT}, 0 FROM file WHERE {condition}", values)
     db.execute(f"DELETE FROM file WHERE {condition}", values)
-
-
-def attachment_of(file: FileRow) -> Attachment:
-    return Attachment(
-        id=file.id, name=file.name, size=file.size, media_type=file.media_type, width=file.width, height=file.height
-    )
 
 
 def _file(row: Sequence[Any]) -> FileRow:

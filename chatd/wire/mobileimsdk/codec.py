@@ -48,7 +48,7 @@ from chatd.wire.mobileimsdk import token as datagram_token
 from chatd.wire.mobileimsdk.compact import shortened
 from chatd.wire.mobileimsdk.features import names
 from chatd.wire.mobileimsdk.group_mark import GroupMark
-from chatd.wire.mobileimsdk.messages import marked_packet, packet_with_number, shorter_packet
+from chatd.wire.mobileimsdk.messages import marked_packet, packet_with_number, shorter_packet, stock_text
 from chatd.wire.mobileimsdk.packets import (
     ACKNOWLEDGE,
     DATA,
@@ -79,7 +79,6 @@ from chatd.wire.mobileimsdk.packets import (
     server_text,
 )
 from chatd.wire.mobileimsdk.reading import group_number, login, malformed, ref, with_extras, wrong_field
-from chatd.wire.shown import shown_text
 from chatd.wire.skipped import FrameSkipper
 
 MAX_PACKET_BYTES = 6144
@@ -377,7 +376,7 @@ class MobileimsdkCodec:
             elif self._mark is not None and event.message.group_id:
                 packet = marked_packet(event, self._mark, self._form, self._limit)
             else:
-                packet = data_packet(event.message, fp, _text_of(event))
+                packet = data_packet(event.message, fp, stock_text(event))
                 if len(packet) > self._limit:
                     packet = shorter_packet(event, self._form, self._limit)
             frame = event.frames[key] = _length(len(packet)) + packet if self._prefixed else packet
@@ -442,12 +441,6 @@ class MobileimsdkCodec:
 
     def _from_server(self, kind: int, content: str) -> bytes:
         return self._framed(from_server(kind, self._user, content))
-
-
-def _text_of(event: Deliver) -> str:
-    """For a stock client. Of nearly every message it is the body."""
-    message = event.message
-    return shown_text(message, event.links) if message.attachments or not message.body else message.body
 
 
 def _bad_length(size: int) -> WireError:

@@ -28,6 +28,12 @@ _LEAST_NAME_CHARS = 8
 """Of the group's name in a mark, if the text is cut as well."""
 
 
+def stock_text(event: Deliver) -> str:
+    """For a stock client. Of nearly every message it is the body."""
+    message = event.message
+    return shown_text(message, event.links) if message.attachments or not message.body else message.body
+
+
 def shorter_packet(event: Deliver, form: str, limit: int) -> bytes:
     """Without the fields that readers assume anyway; if it is still too long, with the text cut. So every text that a
     stock client can send in one packet is delivered whole."""

@@ -1,0 +1,1 @@
+"""Files over HTTP: uploading and downloading them at signed addresses."""
