@@ -97,6 +97,13 @@ def shown(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
+def is_public(where: ListenAddress) -> bool:
+    """Whether a network can read what is sent to this address."""
+    if where.transport == "unix" or where.is_encrypted:
+        return False
+    return where.host != "localhost" and not is_loopback(where.host)
+
+
 def is_loopback(host: str) -> bool:
     """Whether a client's address, as its socket reports it, is this host's own."""
     try:

@@ -21,7 +21,7 @@ from typing import Any
 
 import msgspec
 
-from chatd.config import bridges, file_checks, login_checks, metrics_options, push, urls, webhooks
+from chatd.config import admin_checks, bridges, file_checks, login_checks, metrics_options, push, urls, webhooks
 from chatd.config.options import Option, allowed_values, options_of, toml
 from chatd.config.penalty_options import PenaltyOptions
 from chatd.config.people_options import LEAST_DAYS, RetentionOptions
@@ -178,7 +178,11 @@ def check(config: Config, problems: Problems) -> None:
     if not re.fullmatch(r"[\w.:-]+", config.bus.prefix, re.ASCII):
         problems.add("bus.prefix", "may contain only letters, digits and . : _ -")
     _check_bus_keys(config.bus, problems)
-    for key, what in (*login_checks.problems(config), *file_checks.problems(config)):
+    for key, what in (
+        *login_checks.problems(config),
+        *file_checks.problems(config),
+        *admin_checks.problems(config),
+    ):
         problems.add(key, what)
     _check_networks(config.login_http.allow_private, "login_http.allow_private", problems)
     _check_networks(config.tokens.allow_private, "tokens.allow_private", problems)
@@ -225,12 +229,6 @@ def _check_listeners(listeners: tuple[ListenerOptions, ...], problems: Problems)
         _check_group_mark(one, f"listen[{index}]", problems)
         if one.protocol == "http" and not one.serves:
             problems.add(f"listen[{index}].serves", "must name something; remove the listener otherwise")
-        if "admin" in one.serves and not one.proxy_from and _is_public(where):
-            text = (
-                '"admin" needs TLS here: write https://, name the load balancer with TLS in front in proxy_from, or '
-                "listen on 127.0.0.1"
-            )
-            problems.add(f"listen[{index}].serves", text)
         _check_websocket_path(one, f"listen[{index}].websocket_path", problems)
         unique = where.path if where.transport == "unix" else f"{where.host}:{where.port}" if where.port else ""
         unique = f"udp {unique}" if unique and where.transport == "udp" else unique
@@ -345,7 +343,7 @@ def plain_passwords(config: Config) -> list[str]:
     for index, one in enumerate(config.listen):
         where = urls.parse(one.address)
         has_passwords = one.protocol != "echo" and "open" not in config.accounts.kinds
-        if (has_passwords or one.protocol == "http") and not one.proxy_from and _is_public(where):
+        if (has_passwords or one.protocol == "http") and not one.proxy_from and urls.is_public(where):
             what = "keys" if one.protocol == "http" else "passwords"
             found.append(
                 f"listen[{index}].address: {one.address} has no TLS: {what} sent to it can be read on the network. Use "
@@ -353,13 +351,6 @@ def plain_passwords(config: Config) -> list[str]:
                 "127.0.0.1"
             )
     return found
-
-
-def _is_public(where: urls.ListenAddress) -> bool:
-    """Whether a network can read what is sent to this address."""
-    if where.transport == "unix" or where.is_encrypted:
-        return False
-    return where.host != "localhost" and not urls.is_loopback(where.host)
 
 
 def _check_plugins(plugins: tuple[PluginOptions, ...], problems: Problems) -> None:

@@ -117,6 +117,17 @@ def test_the_sample_says_the_defaults(tmp_path):
             "listen[0].group_typeu",
             "is for protocol mobileimsdk only",
         ),
+        (
+            '[[listen]]\nprotocol = "http"\naddress = "http://h:1"\nserves = ["admin"]',
+            "listen[0].serves",
+            "needs TLS here",
+        ),
+        (
+            '[penalties]\nenabled = false\n[[listen]]\nprotocol = "http"\naddress = "http://127.0.0.1:1"\n'
+            'serves = ["admin"]',
+            "penalties.enabled",
+            "must be true",
+        ),
         ('[[listen]]\nprotocol = "echo"', "listen[0]", "address"),
         ('[[listen]]\nprotocol = "irc"\naddress = "tcp://h:1"', "listen[0].protocol", "irc"),
         ('[[listen]]\nprotocol = "echo"\naddress = "localhost"', "listen[0].address", "is not tcp://"),
