@@ -179,7 +179,7 @@ class Core:
         self.session_listing = SessionListing(services)
         self.figures = Figures(services, parts.address_bans, self.logins, self.messages, self.delivery)
         self._probe = StoreProbe(self.store, self._background)
-        self._retention = Retention(services, parts.row, parts.files)
+        self._retention = Retention(services, parts.row, content=parts.files)
         self.uploads = Uploads(services, parts.files)
         self.changes = Changes(services, self.delivery, self.memberships, notices)
         self.delivery.in_flight.on_cut = CutNotices(services, notices).given

@@ -15,6 +15,7 @@ from chatd import wall_clock
 from chatd.core.services import Services
 from chatd.errors import Unavailable
 from chatd.files.content import FileContent
+from chatd.scoreboard import Row
 from chatd.store.contract import Tables
 
 EVERY_ROUNDS = 5
@@ -28,13 +29,13 @@ _AT_ONCE = 50
 class FileUpkeep:
     """_looks: at the store, so far; _rounds: calls of round()."""
 
-    def __init__(self, services: Services, content: FileContent | None) -> None:
+    def __init__(self, services: Services, row: Row, content: FileContent | None) -> None:
         self._store = services.store
         self._config = services.config
         self._leads = services.leads
         self._background = services.background
         self._log = services.log
-        self._row = services.row
+        self._row = row
         self._content = content
         self._rounds = 0
         self._looks = 0

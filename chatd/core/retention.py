@@ -62,10 +62,10 @@ class Retention:
         self,
         services: Services,
         row: Row,
-        content: FileContent | None = None,
         wall_ms: Callable[[], int] = wall_clock.now_ms,
+        content: FileContent | None = None,
     ) -> None:
-        """content: of files; None = this server takes none. wall_ms: the system clock."""
+        """wall_ms: the system clock. content: of files; None = this server takes none."""
         self._store = services.store
         self._config = services.config
         self._loop = services.loop
@@ -75,7 +75,7 @@ class Retention:
         self._row = row
         self._wall_ms = wall_ms
         self._events = EventUpkeep(services)
-        self._files = FileUpkeep(services, content)
+        self._files = FileUpkeep(services, row, content)
         self._working = False
         self._next_at = 0.0
         """When the store is looked at again, by the loop's clock."""
