@@ -1,6 +1,6 @@
 """The files of one person, in the archive of everything about them.
 
-Owns: the list files.json and the folder files/ of the archive.
+Owns: the list of files and the folder of their contents in the archive.
 Elsewhere: the rest of the archive (core.person_archive), the content (chatd.files).
 Fails: Unavailable from the store. Content that cannot be read now is left out, and the list says so.
 """
@@ -26,7 +26,7 @@ _PAGE = 200
 
 
 class OwnFile(msgspec.Struct, frozen=True, kw_only=True):
-    """One entry of files.json. content: its name in the archive; "" = it is not there, because it could not be read, or
+    """One entry of the list. content: its name in the archive; "" = it is not there, because it could not be read, or
     never came completely."""
 
     id: FileId
