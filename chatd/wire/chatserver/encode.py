@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 from msgspec import Struct
@@ -113,22 +113,29 @@ class Mode(NamedTuple):
 
 def chat_json(message: Message, text: str, mode: Mode, *, has_all_files: bool = True) -> bytes:
     """The object of msgid 6 or 11, without NUL. has_all_files: `message` has those that it was sent with."""
-    fields: dict[str, Any] = {"name": message.sender_name, "msg": text, "time": time_text(message.sent_at_ms)}
+    conversation, seq, fp, reply, is_cut = 0, 0, "", 0, not has_all_files
     if mode.streaming:
-        fields |= {"conv": message.conversation, "seq": message.seq, "fp": message.fp, "reply": message.reply_to}
-    if mode.requests and (message.attachments or not has_all_files):
-        fields |= {"files": message.attachments, "files_cut": not has_all_files}
+        conversation, seq, fp, reply = message.conversation, message.seq, message.fp, message.reply_to
+    sender, name, time = message.sender_id, message.sender_name, time_text(message.sent_at_ms)
+    files = message.attachments if mode.requests else ()
     if not message.group_id:
-        return _encode(OneChatFrame(ONE_CHAT, message.sender_id, toid=message.to_id, **fields))
+        to = message.to_id
+        return _encode(
+            OneChatFrame(ONE_CHAT, sender, name, to, text, time, conversation, seq, fp, reply, files, is_cut)
+        )
+    mentions: tuple[UserId, ...] | str = ()
     if message.mentions and mode.requests:
-        fields["mentions"] = "all" if message.mentions == ALL_MEMBERS else message.mentions
-    return _encode(GroupChatFrame(GROUP_CHAT, message.sender_id, groupid=message.group_id, **fields))
+        mentions = "all" if message.mentions == ALL_MEMBERS else message.mentions
+    to = message.group_id
+    return _encode(
+        GroupChatFrame(GROUP_CHAT, sender, name, to, text, time, conversation, seq, fp, reply, mentions, files, is_cut)
+    )
 
 
 def chat(message: Message, limit: int, mode: Mode, links: Sequence[str] = ()) -> tuple[bytes, bool]:
     """The frame of a message, and whether its text is cut because it is too long. links: see protocol.Deliver. Mentions
     that leave no room for a text are left out, then files: `sync` and `history` have them."""
-    if not mode.requests:
+    if message.attachments and not mode.requests:
         return fit_shown(lambda text: chat_json(message, text, mode) + b"\0", message, links, limit)
     body = text_of(message)
     whole = chat_json(message, body, mode) + b"\0"
