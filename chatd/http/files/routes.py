@@ -104,6 +104,11 @@ def _offset(received: int) -> tuple[bytes, bytes]:
 # ---------------------------------------------------------------- downloading
 
 
+def is_shown(file: FileRow) -> bool:
+    """Whether a browser may show it by itself: it was found to be a picture when it was complete."""
+    return file.media_type in PICTURES
+
+
 async def download(request: FileRequest, _: None, __: None) -> Answer | Streamed:
     """The file, or a part of it. Raises Refused, Unavailable."""
     file = await request.uploads.find(request.file_id)
@@ -124,11 +129,11 @@ async def download(request: FileRequest, _: None, __: None) -> Answer | Streamed
     except Unsatisfiable:
         outside = [(b"content-range", b"bytes */%d" % file.size), (b"content-length", b"0"), *headers]
         return Answer(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, outside, b"")
-    is_shown = file.media_type in PICTURES
+    shown = is_shown(file)
     headers += [
-        (b"content-type", file.media_type.encode() if is_shown else NO_TYPE),
+        (b"content-type", file.media_type.encode() if shown else NO_TYPE),
         (b"content-length", b"%d" % (end - start)),
-        (b"content-disposition", disposition("inline" if is_shown else "attachment", file.name)),
+        (b"content-disposition", disposition("inline" if shown else "attachment", file.name)),
     ]
     if not is_whole:
         headers.append((b"content-range", b"bytes %d-%d/%d" % (start, end - 1, file.size)))
