@@ -48,7 +48,7 @@ _MAX_PREFIX_CHARS = 64
 ORIGIN = re.compile(r"\*|null|[a-z][a-z0-9+.-]*://[^/?#\s]*")
 """A value of listen.origins: what a browser sends as Origin, or any."""
 _WEBSOCKET_PATH = re.compile(r"(/[A-Za-z0-9._~-]+)+")
-_TAKEN_PATHS = (["v1"], ["api"], ["docs"], ["openapi.json"], ["chat"])
+_TAKEN_PATHS = (["v1"], ["api"], ["docs"], ["openapi.json"], ["chat"], ["sw.js"])
 """First parts of the paths of chatd.http."""
 MIN_KEY_CHARS = 32
 """Shortest text of a key of the bus: it must not be guessed from a recorded message."""

@@ -29,7 +29,8 @@ TYPES = {
 """By the ending of a file's name; other files are not served."""
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'"
+    "worker-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+    "require-trusted-types-for 'script'; trusted-types chatd-worker"
 )
 """No script and no style in the page itself, nothing of other hosts, no frame around it."""
 _HEADERS = (
@@ -40,6 +41,9 @@ _HEADERS = (
 )
 _NO_CACHE = b"no-cache"
 _FOR_GOOD = b"public, max-age=31536000, immutable"
+_WORKER = "sw.js"
+"""A script that is no part of the page. It is at the root, because it may serve only pages below its own path; browsers
+ask for it again by themselves."""
 _OF_ADMIN = "admin/"
 """Where the files are that only the operator's page needs."""
 _SHARED = (
@@ -86,11 +90,13 @@ def assets(page: Page) -> dict[str, PageApp]:
     for name, body in files.items():
         digest.update(b"%s %d " % (name.encode(), len(body)) + body)
     base = f"{page.below}/{digest.hexdigest()[:16]}"
-    served = {name: body for name, body in files.items() if name.rpartition(".")[2] in TYPES}
+    served = {name: body for name, body in files.items() if name.rpartition(".")[2] in TYPES and name != _WORKER}
     scripts = [name for name in served if name.endswith(".js")]
     preloads = "\n    ".join(f'<link rel="modulepreload" href="{base}/{name}" />' for name in scripts)
     text = files[page.file].decode().replace("<!-- MODULES -->", preloads).replace("BASE", base)
     found = {page.path: PageApp(text.encode(), "text/html; charset=utf-8", _HEADERS, cache=_NO_CACHE)}
     for name, body in served.items():
         found[f"{base}/{name}"] = PageApp(body, TYPES[name.rpartition(".")[2]], _HEADERS, cache=_FOR_GOOD)
+    if _WORKER in files:
+        found[f"/{_WORKER}"] = PageApp(files[_WORKER], TYPES["js"], _HEADERS, cache=_NO_CACHE)
     return found

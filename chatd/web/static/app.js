@@ -11,6 +11,7 @@ import { logOut, ticket, ways } from "./account.js";
 import { Chat } from "./chat.js";
 import { Code } from "./chatd.js";
 import { Login } from "./login.js";
+import { attend, leave } from "./push.js";
 import { Sidebar } from "./sidebar.js";
 import { setTheme, theme } from "./look.js";
 import { Settings } from "./settings.js";
@@ -66,6 +67,7 @@ function App({ ways }) {
     const { name } = await ticket();
     const made = new Chat(name, ways.path, async () => (await ticket()).secret);
     await made.open();
+    attend(made);
     setChat(made);
   };
   /** With the cookie that the browser has, if it still counts. */
@@ -80,6 +82,7 @@ function App({ ways }) {
     setComing(false);
   };
   const end = async () => {
+    await leave(chat);
     await chat.close();
     await logOut().catch(() => {}); // the server is away, and the cookie ends with the browser, or in time
     setChat(null);

@@ -10,6 +10,7 @@ import { logInAgain } from "./account.js";
 import { Action, Dialog, reasonOf, Select, useLoaded } from "./dialog.js";
 import { setTheme, theme, THEMES } from "./look.js";
 import { isPossible, isWanted, want } from "./notifications.js";
+import * as push from "./push.js";
 import { LANGUAGES, language, setLanguage, t, when } from "./texts.js";
 import { html, useState } from "./ui.js";
 
@@ -42,6 +43,27 @@ function Notifications() {
   return html`
     <label class="choice"><input type="checkbox" checked=${shows} onChange=${async (event) => setShows(await want(event.currentTarget.checked))} />
       ${t("settings.notifications")}</label>`;
+}
+
+/** Shown where the server and the browser can. */
+function Away({ chat }) {
+  const [ways] = useLoaded(() => chat.client.push.key(), []);
+  const [shows, setShows] = useState(push.isWanted(chat.me.name));
+  const [failure, tell] = useState("");
+  if (!ways?.key) return null;
+  const choose = async (event) => {
+    const box = event.currentTarget;
+    try {
+      setShows(await push.want(chat, box.checked));
+      tell(push.isPossible() ? "" : t("settings.push_denied"));
+    } catch (error) {
+      box.checked = shows;
+      tell(error.code ? reasonOf(error) : t("settings.push_failed"));
+    }
+  };
+  return html`
+    <label class="choice"><input type="checkbox" checked=${shows} onChange=${choose} /> ${t("settings.push")}</label>
+    <p role="alert" class="failure">${failure}</p>`;
 }
 
 function Profile({ client }) {
@@ -80,6 +102,7 @@ export function Settings({ chat, onClose, onLook }) {
   const change = async ({ old, password }) => {
     await client.request("password.change", { old, new: password });
     await logInAgain(chat.me.name, password); // the cookie ended with the old one
+    await push.renew(chat); // and so did the subscription
   };
   const passwords = [
     { name: "old", label: t("settings.old_password"), type: "password", autocomplete: "current-password", required: true },
@@ -90,6 +113,7 @@ export function Settings({ chat, onClose, onLook }) {
       <${Select} label=${t("settings.language")} value=${language()} options=${LANGUAGES.map((one) => [one, NAMES[one]])} onChange=${look(setLanguage)} />
       <${Select} label=${t("settings.theme")} value=${theme()} options=${THEMES.map((one) => [one, t(`settings.theme.${one}`)])} onChange=${look(setTheme)} />
       ${isPossible() && html`<${Notifications} />`}
+      ${push.isPossible() && html`<${Away} chat=${chat} />`}
       <h3>${t("settings.profile")}</h3><${Profile} client=${client} />
       <h3>${t("settings.privacy")}</h3><${Privacy} client=${client} />
       <h3>${t("settings.sessions")}</h3><${Sessions} client=${client} />
