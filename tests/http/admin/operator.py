@@ -11,13 +11,13 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import pyotp
 
 from chatd.totp import STEP_S
 from tests.harness.certificates import Certificate
-from tests.harness.daemon import free_ports
+from tests.harness.daemon import Daemon, free_ports
 from tests.harness.switches import with_switches
 from tests.http.conftest import House
 from tests.http.raw import Raw, Said
@@ -60,10 +60,17 @@ class Codes:
         return next(code for code in map("{:06}".format, itertools.count(123456)) if code not in near)
 
 
+class Served(Protocol):
+    """What an operator comes to. codes: by name of the administrator."""
+
+    daemon: Daemon
+    codes: dict[str, Codes]
+
+
 class Operator(NamedTuple):
     """cookie: as the browser would send it. source: the address of its user. origin: "" = of this server."""
 
-    house: AdminHouse
+    house: Served
     cookie: str = ""
     source: str = ""
     origin: str = ""

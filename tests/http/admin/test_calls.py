@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from chatd.errors import ErrorCode
 from chatd.http.admin.calls import ROUTES
 from chatd.http.admin.requests import FRESH, READ, WRITE
+from tests.harness.daemon import TOP
 from tests.harness.deadline import wait_until
 from tests.http.admin.operator import AdminHouse, Operator
 from tests.http.admin.test_orders import fresh
@@ -43,6 +45,11 @@ def admin(house: AdminHouse) -> Operator:
     return house.operator()
 
 
+@pytest.fixture(scope="module")
+def reader(house: AdminHouse) -> Operator:
+    return house.operator("read")
+
+
 # ---------------------------------------------------------------- every call
 
 
@@ -51,19 +58,30 @@ CALLS = [(one.method, one.path.removeprefix("/admin/"), one.scope) for one in RO
 
 
 @pytest.mark.parametrize(("method", "path", "needs"), [one for one in CALLS if one[1] not in SESSION])
-def test_whom_a_call_refuses(house: AdminHouse, admin: Operator, method: str, path: str, needs: str) -> None:
+def test_whom_a_call_refuses(
+    house: AdminHouse, admin: Operator, reader: Operator, method: str, path: str, needs: str
+) -> None:
     """A stranger, a page of another origin, a form, a reader who changes something, an administrator without a code."""
     body = EXAMPLES[path] if method == "POST" else None
     assert Operator(house).ask(method, path, body).code == ErrorCode.NOT_LOGGED_IN
     assert admin._replace(origin="http://evil.example").ask(method, path, body).code == ErrorCode.NOT_ALLOWED
     if needs in (WRITE, FRESH):
-        assert house.operator("read").ask(method, path, body).code == ErrorCode.SCOPE_MISSING
+        assert reader.ask(method, path, body).code == ErrorCode.SCOPE_MISSING
     if needs == FRESH:
         assert admin.ask(method, path, body).code == ErrorCode.CODE_NEEDED
     if body is not None and needs != FRESH:
         assert admin.ask(method, path, {**body, "more": 1}).code == ErrorCode.BAD_FIELD
         assert admin.ask(method, path, [1]).code == ErrorCode.BAD_FIELD
     assert {method, needs} & {"POST", READ}, "what changes something is a POST"
+
+
+def test_the_page_about_the_calls_has_them_all() -> None:
+    """And which of them need a code."""
+    text = (TOP / "docs" / "internals" / "admin.md").read_text()
+    told = re.findall(r"^\| `(GET|POST) /admin/(\S+)`( !)? \|", text, re.MULTILINE)
+    assert sorted((method, path, bool(mark)) for method, path, mark in told) == sorted(
+        (method, path, needs == FRESH) for method, path, needs in CALLS
+    )
 
 
 # ---------------------------------------------------------------- keys and invite codes
@@ -81,7 +99,8 @@ def test_a_key_from_its_making_to_its_end(house: AdminHouse, admin: Operator) ->
     assert rotated["key"] != made["key"]
     assert admin.post("keys/revoke", name=wanted["name"]).json() == {"revoked": 1}
     assert admin.post("keys/revoke", name=wanted["name"]).json() == {"revoked": 0}
-    said = admin.ask("POST", "keys", {"name": "x", "scopes": ["nothing"]}, fresh(house, admin))
+    another = house.operator()  # who has codes that were not used
+    said = another.ask("POST", "keys", {"name": "x", "scopes": ["nothing"]}, fresh(house, another))
     assert (said.status, said.code) == (422, ErrorCode.BAD_FIELD)
 
 
