@@ -26,6 +26,7 @@ from tests.store.contract_credentials import CredentialsContract
 from tests.store.contract_events import EventsContract
 from tests.store.contract_extras import ExtrasContract
 from tests.store.contract_files import FilesContract
+from tests.store.contract_files_at_once import FilesAtOnceContract
 from tests.store.contract_friends import FriendsContract
 from tests.store.contract_group_rules import GroupRulesContract
 from tests.store.contract_history import HistoryContract
@@ -71,6 +72,7 @@ class StoreContract(
     RevisionContract,
     ExtrasContract,
     FilesContract,
+    FilesAtOnceContract,
     MembershipContract,
     MailboxContract,
     CredentialsContract,
