@@ -38,6 +38,7 @@ SECRET_KEYS = (
     "token_key.public_key",
     "login_http.secret",
     "push.key",
+    "files.s3_settings",
 )
 """Options that may be "env:NAME" or "file:PATH", or a list of such texts."""
 

@@ -34,7 +34,8 @@ _HEAD = """\
 # chatd.toml: every option with its default. Generated from the schema, like `man chatd.toml`.
 # `chatd -t` tests a changed file, `chatctl reload` applies it without ending a session.
 # Changes take effect at the reload unless noted. store.url, bus.url, each of bus.keys, token_key.secret and public_key,
-# login_http.secret, push.key, bridge.url and each of webhook.secrets may also be "env:NAME" or "file:PATH".
+# login_http.secret, push.key, files.s3_settings, bridge.url and each of webhook.secrets may also be "env:NAME" or
+# "file:PATH".
 """
 
 
@@ -152,7 +153,8 @@ def manual() -> str:
         "applies a change. All mistakes are reported at once, one line each.",
         ".PP",
         "store.url, bus.url, each of bus.keys, token_key.secret and public_key, login_http.secret, push.key,",
-        'bridge.url, each of webhook.secrets may be "env:NAME" or "file:PATH", to keep a secret out of this file.',
+        'files.s3_settings, bridge.url, each of webhook.secrets may be "env:NAME" or "file:PATH", to keep a secret out of',
+        "this file.",
         "If chatd is started as root, only root needs to be able to read a secret file: it is read before",
         "chatd becomes server.user. A reload can no longer read it, keeps the value and logs a warning. Under the",
         "systemd unit, which starts chatd as the user chatd, that user must be able to read it. The configuration",
@@ -259,6 +261,8 @@ def holds_secret(loaded: Loaded) -> bool:
     if any(one.secret and f"token_key[{at}].secret" not in written for at, one in enumerate(config.token_key)):
         return True
     if config.login_http.secret and "login_http.secret" not in written:
+        return True
+    if config.files.s3_settings and "files.s3_settings" not in written:
         return True
     if config.push.key and "push.key" not in written:
         return True

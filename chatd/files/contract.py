@@ -44,7 +44,7 @@ class Blobs(Protocol):
     """Blocks. Called from several threads at once, and by several hosts that share the place."""
 
     def check(self) -> None:
-        """Whether the place can be used. Raises: Unavailable, which says why not."""
+        """Whether the place can be used. Changes nothing. Raises: Unavailable, which says why not."""
 
     def received(self, upload: FileId) -> int:
         """Bytes that it has; 0 for one that never began."""

@@ -45,11 +45,11 @@ class DirectoryBlobs:
 
     def check(self) -> None:
         with self._failing():
-            for folder in (self._uploads, self._content):
-                folder.mkdir(_FOLDER_MODE, exist_ok=True)
-                os.close(safe_files.open_directory(folder))
-                if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
-                    raise OSError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+            for folder in (self._path, self._uploads, self._content):
+                if folder is self._path or folder.exists():
+                    os.close(safe_files.open_directory(folder))
+                    if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+                        raise OSError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
 
     def received(self, upload: FileId) -> int:
         with self._failing():

@@ -55,6 +55,8 @@ def disks_of(config: Config) -> list[DiskStatus]:
         wanted["server.log_dir"] = server.log_dir
     if config.store.url.startswith("sqlite:"):
         wanted["store.url"] = os.path.dirname(config.store.url.removeprefix("sqlite:"))
+    if config.files.dir:
+        wanted["files.dir"] = config.files.dir
     found: dict[int, DiskStatus] = {}
     for option, path in wanted.items():
         try:

@@ -13,7 +13,7 @@ import textwrap
 from collections.abc import Iterator
 
 from chatd.chatctl.control_client import ControlClient, NotAllowed, ServerUnreachable
-from chatd.chatctl.doctor import buses, configuration, files, host, listeners, server, stores, versions
+from chatd.chatctl.doctor import buses, configuration, content, files, host, listeners, server, stores, versions
 from chatd.chatctl.doctor.finding import Check, Finding, Installation, Severity, error
 from chatd.chatctl.ownership import become_owner
 from chatd.chatctl.render import plural, print_json
@@ -42,7 +42,7 @@ CHECKS: tuple[Check, ...] = (
     buses.bus,
 )
 """Run as the user who calls chatctl: root sees most."""
-STORE_CHECKS: tuple[Check, ...] = (stores.store,)
+STORE_CHECKS: tuple[Check, ...] = (stores.store, content.place)
 """Run last, as the user who owns the store."""
 EXIT_CODES = {Severity.OK: 0, Severity.NOTE: 0, Severity.WARNING: 1, Severity.ERROR: 2}
 _SYMBOLS = {Severity.OK: "✓", Severity.NOTE: "·", Severity.WARNING: "▲", Severity.ERROR: "✗"}

@@ -34,6 +34,8 @@ def directories(installation: Installation) -> Iterator[Finding]:
     wanted = {"server.state_dir": server.state_dir, "server.runtime_dir": server.runtime_dir}
     if server.log_dir != "-":
         wanted["server.log_dir"] = server.log_dir
+    if installation.config.files.dir:
+        wanted["files.dir"] = installation.config.files.dir
     user = _user(server.user)
     bad = 0
     for option, path in wanted.items():
