@@ -159,9 +159,11 @@ class Website(Nginx):
         return {" listen 443": f" listen {self.address}:{port}", **self.certificate.for_nginx()}
 
     def places(self) -> dict[str, str]:
+        """The listener "website" of each host, and "http" for files; one that it has not is not used."""
         return {
-            f" 10.0.0.{number}:3001": f" {host.address}:{host.ports['website']}"
+            f" 10.0.0.{number}:{shipped}": f" {host.address}:{host.ports.get(name, 9)}"
             for number, host in enumerate(self.hosts, 1)
+            for shipped, name in ((3001, "website"), (3002, "http"))
         }
 
     def main(self, file: Path) -> Path:
