@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
-from playwright.async_api import Browser, BrowserContext, Page, Playwright, async_playwright
+from playwright.async_api import Browser, BrowserContext, FilePayload, Page, Playwright, async_playwright
 
 from tests.harness.browser import CHROMIUM, FLAGS
 from tests.harness.daemon import Daemon
@@ -23,6 +23,12 @@ T = TypeVar("T")
 LIMIT_MS = 20_000
 """A browser is slow on a busy machine."""
 STORY_S = 60.0
+MAX_FILE_BYTES = 4_000_000
+FILE_TYPES = ("image/*", "text/html", "text/plain", "application/pdf")
+"""More than is safe, so that what they must not do can be tried."""
+
+Sample = FilePayload
+"""A file that somebody chooses: {"name", "mimeType", "buffer"}."""
 
 
 class Site(Daemon):
@@ -30,7 +36,8 @@ class Site(Daemon):
 
     def __init__(self, root: Path, **options: Any) -> None:
         listen = {"http": {"serves": ["api", "chat"]}}
-        super().__init__(root, **{"workers": 2, "api": True, "listen": listen, **options})
+        files = {"dir": "files", "max_bytes": MAX_FILE_BYTES, "types": list(FILE_TYPES), "per_message": 3}
+        super().__init__(root, **{"workers": 2, "api": True, "listen": listen, "files": files, **options})
 
     def people(self, *names: str) -> None:
         """Make accounts. The server runs, or will."""
@@ -97,6 +104,15 @@ class Visitor:
         await self.page.fill(".composer textarea", text)
         await self.page.press(".composer textarea", "Enter")
 
+    async def attach(self, *files: Sample) -> None:
+        """Choose these files for the next message. The page takes them, or says why not."""
+        await self.page.locator(".composer input[type=file]").set_input_files(list(files))
+        await self.page.locator(".tray li, .told p", has_text=files[0]["name"]).first.wait_for()
+
+    async def send_files(self, *files: Sample, text: str = "") -> None:
+        await self.attach(*files)
+        await self.write(text)
+
     async def sees(self, text: str, count: int = 1) -> None:
         """So many messages with exactly this text, in the conversation that is shown."""
         found = self.page.locator(".message .text", has_text=text)
@@ -115,6 +131,14 @@ class Visitor:
                 return
             await asyncio.sleep(0.05)
         assert await self.texts() == texts
+
+    async def becomes(self, expression: str) -> None:
+        """It gets to be true on the page, which allows no eval to Playwright's own waiting."""
+        for _ in range(LIMIT_MS // 50):
+            if await self.page.evaluate(expression):
+                return
+            await asyncio.sleep(0.05)
+        raise AssertionError(f"not so: {expression}")
 
     async def state_of(self, text: str, state: str) -> None:
         """The message with this text gets to be in this state."""

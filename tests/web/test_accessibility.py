@@ -9,6 +9,7 @@ import pytest
 from playwright.async_api import Page
 
 from tests.web.desk import Desk, Site, Stage
+from tests.web.samples import picture, text
 
 AXE = Path(sys.prefix) / "page" / "node_modules" / "axe-core" / "axe.min.js"
 """Installed by `make tools`."""
@@ -43,6 +44,16 @@ def test_nothing_serious_is_found(desk: Desk, site: Site, scheme: str) -> None:
         await page.locator(".state", has_text="stored").wait_for()
         await page.get_by_role("button", name="Actions").click()
         found += await findings(page, "conversation")
+        await carol.send_files(picture(), text("notes.txt"))
+        await page.locator(".message[data-seq='2'] .picture img").wait_for()
+        await carol.attach(text("empty.txt", ""))
+        await carol.attach(picture("next.png"))
+        await carol.attach(text("none.txt", ""))
+        found += await findings(page, "files")
+        await page.get_by_role("button", name="Show lake.png large").click()
+        await page.get_by_role("dialog").get_by_role("img").wait_for()
+        found += await findings(page, "picture")
+        await page.keyboard.press("Escape")
         for tab in ("people", "groups"):
             await page.click(f"#tab-{tab}")
             found += await findings(page, tab)

@@ -31,8 +31,8 @@ function Choose({ conversation }) {
 export function Composer({ conversation, reply, onReply }) {
   const field = useRef(null);
   const [text, setText] = useState(conversation.draft);
-  const { chat, staged } = conversation;
-  const isEmpty = text.trim() === "" && staged.length === 0;
+  const { chat, staged, staging } = conversation;
+  const isEmpty = text.trim() === "" && staged.length + staging === 0;
   const write = (value) => {
     setText(value);
     conversation.type(value);

@@ -41,6 +41,9 @@ const PRESENT = ["sent", "edited"];
  */
 
 export class Conversation extends Model {
+  /** Settled when all files that were chosen are staged. @type {Promise<unknown>} */
+  #staging = Promise.resolve();
+
   /** @param {import("./chat.js").Chat} chat @param {string} key a user's name, or "#" and a group's number */
   constructor(chat, key) {
     super();
@@ -66,6 +69,8 @@ export class Conversation extends Model {
     this.staged = [];
     /** @type {string[]} */
     this.told = [];
+    /** Files that are being read. */
+    this.staging = 0;
     this.scrolledAt = 0;
     /** By name: until when they count as writing. @type {Map<string, number>} */
     this.typing = new Map();
@@ -218,9 +223,14 @@ export class Conversation extends Model {
   async stage(files) {
     const { limits } = this.chat;
     if (limits.max_bytes === 0) return;
-    const { taken, told } = await stage(files, this.staged, limits);
-    Object.assign(this, { staged: [...this.staged, ...taken], told });
+    this.staging += 1;
     this.changed();
+    this.#staging = this.#staging.then(async () => {
+      const { taken, told } = await stage(files, this.staged, limits);
+      Object.assign(this, { staged: [...this.staged, ...taken], told, staging: this.staging - 1 });
+      this.changed();
+    });
+    await this.#staging;
   }
 
   /** @param {import("./files.js").Staged} file */
@@ -232,6 +242,8 @@ export class Conversation extends Model {
 
   /** With the files that are staged. @param {string} text @param {{reply?: number}} [fields] */
   async send(text, fields = {}) {
+    if (this.staging > 0) await this.#staging;
+    if (text === "" && this.staged.length === 0) return;
     const files = this.staged.length > 0 ? this.staged : undefined;
     const entry = { seq: 0, from: this.chat.me.name, text, sm: Date.now(), fp: crypto.randomUUID(), files, ...fields };
     Object.assign(this, { waiting: [...this.waiting, entry], staged: [], told: [] });

@@ -12,6 +12,8 @@ import { language, t } from "./texts.js";
 
 /** Media types that browsers show as pictures, and that the server serves as such. */
 const PICTURES = ["image/png", "image/jpeg", "image/gif", "image/webp"];
+/** Pictures with more pixels are not shown: a small file may unfold to more than the memory of a telephone. */
+const MOST_PIXELS = 50e6;
 /** The longest name, in characters and in bytes. */
 const NAME_CHARS = 120;
 const NAME_BYTES = 255;
@@ -34,7 +36,7 @@ const SPARE_MS = 60000;
  */
 
 /** Whether it is shown, and not only offered. @param {{type: string, width?: number, height?: number}} file */
-export const isPicture = ({ type, width = 0, height = 0 }) => PICTURES.includes(type) && width > 0 && height > 0;
+export const isPicture = ({ type, width = 0, height = 0 }) => PICTURES.includes(type) && width > 0 && height > 0 && width * height <= MOST_PIXELS;
 
 /** A size for people. @param {number} bytes */
 export function sizeOf(bytes) {
@@ -71,16 +73,29 @@ function whyNot(file, limits, bytes) {
   return "";
 }
 
-/** The size of a picture as it is shown. @param {File} file */
-async function measured(file) {
-  if (!PICTURES.includes(typeOf(file))) return {};
+/** The size of a picture as it is shown. @param {Blob} blob */
+async function measured(blob) {
+  if (!PICTURES.includes(blob.type)) return {};
   try {
-    const picture = await createImageBitmap(file);
+    const picture = await createImageBitmap(blob);
     const { width, height } = picture;
     picture.close();
     return { width, height };
   } catch {
     return {}; // it is called a picture; the server looks closer
+  }
+}
+
+/** The file as it is now, whatever becomes of it on the disk until it is uploaded; null: it cannot be read.
+ * @param {File} file @returns {Promise<Staged|null>} */
+async function copied(file) {
+  try {
+    const type = typeOf(file);
+    const blob = new Blob([await file.arrayBuffer()], { type });
+    const about = { name: shortened(file.name), type, size: blob.size, ...(await measured(blob)) };
+    return { key: crypto.randomUUID(), ...about, blob, url: isPicture(about) ? URL.createObjectURL(blob) : "" };
+  } catch {
+    return null;
   }
 }
 
@@ -97,12 +112,11 @@ export async function stage(files, staged, limits) {
     }
     const bytes = [...staged, ...taken].reduce((sum, one) => sum + one.size, 0);
     const why = whyNot(file, limits, bytes);
-    if (why) {
-      told.push(why);
-      continue;
+    if (why) told.push(why);
+    else {
+      const made = await copied(file);
+      made ? taken.push(made) : told.push(t("files.unreadable", { name: file.name }));
     }
-    const about = { name: shortened(file.name), type: typeOf(file), size: file.size, ...(await measured(file)) };
-    taken.push({ key: crypto.randomUUID(), ...about, blob: file, url: isPicture(about) ? URL.createObjectURL(file) : "" });
   }
   return { taken, told };
 }

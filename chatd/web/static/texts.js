@@ -82,6 +82,7 @@ const TABLE = {
   "files.gone": ["This file is no longer available.", "此文件已不可用。"],
   "files.unreachable": ["It cannot be loaded now. Try again.", "暂时无法加载，请重试。"],
   "files.empty": ["{name} is empty.", "{name} 是空文件。"],
+  "files.unreadable": ["{name} cannot be read.", "无法读取 {name}。"],
   "files.too_large": ["{name} is too large: at most {size}.", "{name} 太大，最多 {size}。"],
   "files.wrong_type": ["{name}: files of this type cannot be sent here.", "{name}：此处不能发送该类型的文件。"],
   "files.no_space": ["There is no space left for {name}: your files may take {size}.", "空间不足，无法发送 {name}：您的文件最多可占用 {size}。"],
