@@ -38,6 +38,8 @@ from chatd.store.push_contract import PUSH_READER, DuePush, Missed, MissedPart
 
 AT_ONCE = 50
 """Notifications on their way at the same time."""
+_AT_ONCE_NOTED = 200
+"""Conversations of users that are noted in one transaction, which messages share."""
 _SKIP_S = 5.0
 """How often the cursor moves over messages of which nobody is to be told."""
 _LOOK_S = 30.0
@@ -151,7 +153,16 @@ class Delivery:
                 await self._put_off([self._watched.pop(key)[1] for key in left], None)
 
     async def _put_off(self, missed: list[Missed], upto: Position | None) -> None:
-        """upto: everything before it was looked at. Raises: LeaseLost, Unavailable."""
+        """In transactions of a bounded length. upto: everything before it was looked at. Raises: LeaseLost,
+        Unavailable."""
+        slices = [missed[at : at + _AT_ONCE_NOTED] for at in range(0, len(missed), _AT_ONCE_NOTED)] or [[]]
+        for one in slices[:-1]:
+            await self._put_some_off(one, None)
+        await self._put_some_off(slices[-1], upto)
+        if missed:
+            self._noted.set()
+
+    async def _put_some_off(self, missed: list[Missed], upto: Position | None) -> None:
         options = self._parts.options()
         due_at_ms, pause_ms = wall_clock.now_ms() + int(options.delay_s * 1000), int(options.pause_s * 1000)
 
@@ -166,8 +177,6 @@ class Delivery:
             return True
 
         await self._lease.write(write)
-        if missed:
-            self._noted.set()
 
     # ---------------------------------------------------------------- telling them
 

@@ -42,7 +42,7 @@ def note_of(one: DuePush, message: Message, options: PushOptions) -> Note:
     if options.content == "none":
         return Note(v=1, for_=one.user.name, count=one.waiting)
     conversation = f"#{message.group_id}" if message.group_id else message.sender_name
-    text = message.body[:TEXT_CHARS] if options.content == "text" else ""
+    text = _text_of(message)[:TEXT_CHARS] if options.content == "text" else ""
     return Note(
         v=1,
         for_=one.user.name,
@@ -51,6 +51,11 @@ def note_of(one: DuePush, message: Message, options: PushOptions) -> Note:
         sender=message.sender_name,
         text=text,
     )
+
+
+def _text_of(message: Message) -> str:
+    """Of one that is nothing but files: their names."""
+    return message.body or ", ".join(one.name for one in message.attachments)
 
 
 def content_of(note: Note) -> bytes:

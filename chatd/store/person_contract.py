@@ -63,6 +63,16 @@ class Answered(msgspec.Struct, frozen=True, kw_only=True):
     at_ms: int
 
 
+class Notified(msgspec.Struct, frozen=True, kw_only=True):
+    """A browser or device that is notified while the person is away. gateway: "" = Web Push, then endpoint is its URL.
+    used_at_ms: when it was notified last."""
+
+    gateway: str
+    endpoint: str
+    created_at_ms: int
+    used_at_ms: int
+
+
 class Person(msgspec.Struct, frozen=True, kw_only=True):
     """All rows about one account, without messages. may_*: one of model.Audience. The password is left out: a hash of
     it is all that is stored."""
@@ -94,6 +104,7 @@ class Person(msgspec.Struct, frozen=True, kw_only=True):
     bans: list[WithGroup]
     known_networks: list[Network]
     answered_requests: list[Answered]
+    push_subscriptions: list[Notified]
 
 
 class Scanned(NamedTuple):

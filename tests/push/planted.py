@@ -77,7 +77,19 @@ def earlier_credentials_count() -> Planted:
     return SqlPush, "due", due
 
 
+def recorded_before_it_is_sent() -> Planted:
+    """So that nobody sends it again."""
+    from chatd.push.delivery import Delivery
+
+    async def send(guard: Any, delivery: Any, one: Any, message: Any) -> Any:
+        await delivery._record(lambda tables: tables.push.told(one, 1, 0))
+        return await guard(delivery, one, message)
+
+    return Delivery, "_send", send
+
+
 BUGS: Bugs = {
+    "recorded_before_it_is_sent": recorded_before_it_is_sent,
     "anybody_is_told": anybody_is_told,
     "read_messages_are_told": read_messages_are_told,
     "any_endpoint": any_endpoint,

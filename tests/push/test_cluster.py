@@ -95,6 +95,7 @@ def test_who_is_online_on_the_other_host_is_not_told(hosts: tuple[House, House])
     run(story(), 60)
 
 
+@pytest.mark.slow
 def test_another_host_goes_on_for_one_that_is_killed(hosts: tuple[House, House]) -> None:
     here, there = hosts
     browsers = [Browser(here.service) for _ in range(6)]

@@ -110,6 +110,8 @@ class PushContract:
         assert (due(tables, NOW + 199), due(tables, NOW + 200).keys()) == ({}, {"b"})
         done(tables, lambda inside: inside.push.drop(due(inside, NOW + 200)["b"]))
         assert tables.push.next_due_ms(0) == 0
+        (told,) = tables.person.everything(bob.id).push_subscriptions
+        assert (told.gateway, told.endpoint, told.created_at_ms, told.used_at_ms) == ("", "b", NOW, NOW + 100)
 
     def test_what_was_delivered_or_read_or_is_gone_waits_no_more(self, tables: Tables) -> None:
         alice, bob, carol, dave = make(tables, "alice", "bob", "carol", "dave")

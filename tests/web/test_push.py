@@ -219,6 +219,7 @@ def test_whoever_logs_out_is_notified_no_more(desk: Desk, pushing: tuple[Site, P
     desk.play(site, story)
 
 
+@pytest.mark.slow
 def test_another_password_ends_the_subscription_and_the_page_renews_it(
     desk: Desk, pushing: tuple[Site, PushService]
 ) -> None:

@@ -15,7 +15,7 @@ import msgspec
 
 from chatd.model import Audience, Message, MessageState, Role, UserId
 from chatd.store.group_contract import SEEMS_OPEN, AdmissionState
-from chatd.store.person_contract import Answered, InGroup, Network, Other, Person, Scanned, WithGroup
+from chatd.store.person_contract import Answered, InGroup, Network, Notified, Other, Person, Scanned, WithGroup
 from chatd.store.sql.database import Database
 from chatd.store.sql.messages import COLUMNS
 
@@ -85,7 +85,19 @@ class SqlPerson:
             bans=self._with_groups(_Relation("ban", "by_id", "user_id"), user_id),
             known_networks=self._networks(user_id),
             answered_requests=self._answered(user_id),
+            push_subscriptions=self._notified(user_id),
         )
+
+    def _notified(self, user_id: UserId) -> list[Notified]:
+        rows = self._db.execute(
+            "SELECT gateway, endpoint, created_at_ms, worked_at_ms FROM push_subscription WHERE user_id = ?"
+            " ORDER BY id",
+            (user_id,),
+        )
+        return [
+            Notified(gateway=gateway, endpoint=endpoint, created_at_ms=created, used_at_ms=used)
+            for gateway, endpoint, created, used in rows
+        ]
 
     def _others(self, relation: _Relation, user_id: UserId, at: str = "t.at_ms") -> list[Other]:
         """at: when it began; "0" = the table does not have that."""

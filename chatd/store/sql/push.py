@@ -27,7 +27,6 @@ _WANTED = (
     " (SELECT 1 FROM block AS b WHERE b.user_id = s.user_id AND b.blocked_id = m.sender_id)"
     " GROUP BY s.user_id, m.conversation"
 )
-_SUBSCRIBER = "(SELECT DISTINCT user_id FROM push_subscription)"
 
 At = Callable[[ConversationId, Collection[Seq]], list[Message]]
 
@@ -39,11 +38,11 @@ class SqlMissed:
     def __init__(self, db: Database, join: str) -> None:
         self._db = db
         self._queries = (
-            f"SELECT s.user_id, m.conversation, max(m.seq), count(*) FROM message AS m {join} pair AS p"
-            f" ON p.id = m.conversation {join} {_SUBSCRIBER} AS s"
+            f"SELECT s.user_id, m.conversation, max(m.seq), count(DISTINCT m.id) FROM message AS m {join} pair AS p"
+            f" ON p.id = m.conversation {join} push_subscription AS s"
             f" ON s.user_id = CASE WHEN p.low = m.sender_id THEN p.high ELSE p.low END{_WANTED}",
-            f"SELECT s.user_id, m.conversation, max(m.seq), count(*) FROM message AS m {join} member AS g"
-            f" ON g.team_id = -m.conversation AND g.first_seq <= m.seq {join} {_SUBSCRIBER} AS s"
+            f"SELECT s.user_id, m.conversation, max(m.seq), count(DISTINCT m.id) FROM message AS m {join} member AS g"
+            f" ON g.team_id = -m.conversation AND g.first_seq <= m.seq {join} push_subscription AS s"
             f" ON s.user_id = g.user_id{_WANTED}",
         )
 

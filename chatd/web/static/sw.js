@@ -23,7 +23,7 @@ function noteOf(data) {
 
 /** Whether somebody looks at the chat, and so sees the message there. */
 async function isSeen() {
-  const pages = await self.clients.matchAll({ type: "window" });
+  const pages = await self.clients.matchAll({ type: "window", includeUncontrolled: true });
   return pages.some((one) => one.focused);
 }
 
