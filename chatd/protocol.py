@@ -76,6 +76,9 @@ class Feature(enum.IntFlag):
     TYPING = 2
     """The client is told that somebody is writing to its user."""
 
+    DELIVERED = 4
+    """The client is told how far the other user of a conversation has received it."""
+
 
 class Extras(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """What a message can have besides its text. reply_to: the seq of the message of the same conversation that it

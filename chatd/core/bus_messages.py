@@ -26,10 +26,12 @@ from chatd.model import ConversationId, FriendRequest, Group, GroupId, Message, 
 class MessageStored(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=1):
     """A message is in the store: give it to its recipients' sessions. On the topic of its recipient or group.
 
-    members_version: the group's when the message was stored. 0: a message between two users, or not known."""
+    members_version: the group's when the message was stored. 0: a message between two users, or not known. tells: the
+    sender wants to know when it is delivered (core.requests.delivered_notices)."""
 
     message: Message
     members_version: int = 0
+    tells: bool = False
 
 
 class GroupNotice(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=8):
@@ -63,6 +65,14 @@ class TypingNoticed(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=
 
 
 # ---------------------------------------------------------------- messages that change
+
+
+class DeliveredNoticed(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=42):
+    """`by` has received the conversation with the user, up to seq. On the user's topic."""
+
+    by: User
+    user_id: UserId
+    seq: Seq
 
 
 class MessageChanged(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=27):
@@ -420,6 +430,7 @@ BusMessage = (
     | HistoryDeleted
     | ChangeApplied
     | TypingNoticed
+    | DeliveredNoticed
     | GroupRenamed
 )
 

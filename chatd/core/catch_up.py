@@ -247,6 +247,7 @@ class CatchUp:
             if not is_own:
                 name = self._memberships.names.of(message.group_id) if message.group_id else ""
                 event = self.in_flight.event(message, name)
+                cursor.tells = 0 if message.group_id else message.sender_id  # whether that user wants to know, or not
                 self.in_flight.give(session, cursor, event, told_at if told > 0 else 0)
                 told -= 1
         return touched

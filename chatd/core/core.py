@@ -59,6 +59,7 @@ from chatd.core.presence import Presence
 from chatd.core.registration import Registration
 from chatd.core.requests.changes import ChangeOperations
 from chatd.core.requests.consent import ConsentOperations
+from chatd.core.requests.delivered_notices import DeliveredNotices
 from chatd.core.requests.dispatch import OperationTable, RequestDispatcher
 from chatd.core.requests.files import FileOperations
 from chatd.core.requests.friends import FriendOperations
@@ -238,6 +239,8 @@ class Core:
         """All operations. Those that also receive messages of the bus are kept."""
         self._change_operations = ChangeOperations(services, self.changes, self.delivery, notices, self.plugins)
         self._typing = TypingOperations(services)
+        self._delivered = DeliveredNotices(services)
+        self.delivery.in_flight.on_reached = self._delivered.reached
         return (
             FriendOperations(services, self.friends, self.presence, self.plugins).table()
             | GroupOperations(services, self.groups).table()
@@ -364,6 +367,7 @@ class Core:
             bus_messages.GroupDissolved: self.groups.notify.dissolved,
             bus_messages.GroupRenamed: self.groups.notify.renamed,
             bus_messages.TypingNoticed: self._typing.notify,
+            bus_messages.DeliveredNoticed: self._delivered.notify,
             bus_messages.PresenceChanged: self.presence.changed_elsewhere,
             bus_messages.SessionChallenge: self.logins.locks.challenged,
             bus_messages.SessionEnded: self.logins.end_own_here,
@@ -398,7 +402,7 @@ class Core:
     def _message_stored(self, stored: MessageStored) -> None:
         if self.tracing.follows:
             self.tracing.arrived(stored.message)
-        self.delivery.arrived(stored.message, stored.members_version)
+        self.delivery.arrived(stored.message, stored.members_version, tells=stored.tells)
 
     def _answered(self, answer: bus_messages.SurveyAnswer) -> None:
         self.surveys.answered(answer.ref, answer)

@@ -17,6 +17,7 @@ from functools import partial
 
 from chatd.bus.contract import topic_of_group, topic_of_user
 from chatd.core import bus_messages
+from chatd.core.bus_messages import MessageStored
 from chatd.core.catch_up import CatchUp, mine
 from chatd.core.in_flight import InFlightMessages
 from chatd.core.memberships import Memberships
@@ -51,19 +52,19 @@ class Delivery:
 
     # ---------------------------------------------------------------- messages come in
 
-    def stored(self, message: Message, members_version: int) -> None:
+    def stored(self, message: Message, members_version: int, *, tells: bool = False) -> None:
         """This worker has stored the message, or found it stored already: then the first notification may have been
-        lost."""
-        self.arrived(message, members_version)
+        lost. tells: the sender wants to know when it is delivered."""
+        self.arrived(message, members_version, tells=tells)
         topic = topic_of_group(message.group_id) if message.group_id else topic_of_user(message.to_id)
         if self._bus.has_subscribers(topic):
-            self._bus.publish(topic, bus_messages.encode(bus_messages.MessageStored(message, members_version)))
+            self._bus.publish(topic, bus_messages.encode(MessageStored(message, members_version, tells)))
             if self._tracing.users:
                 self._tracing.published(message)
 
-    def arrived(self, message: Message, members_version: int) -> None:
+    def arrived(self, message: Message, members_version: int, *, tells: bool = False) -> None:
         """Give the message to the sessions of this worker. members_version: the group's when the message was stored, 0
-        if that is not known. Cost: one step per session."""
+        if that is not known. tells: see stored(). Cost: one step per session."""
         if message.group_id:
             group = self._hub.group(message.group_id)
             if group is None:
@@ -80,6 +81,11 @@ class Delivery:
         if message.sender_id != message.to_id:
             for session in self._hub.of_user(message.sender_id):
                 self._offer(session, message, event)
+        if tells and message.sender_id != message.to_id:
+            for session in self._hub.of_user(message.to_id):
+                cursor = session.cursors.get(message.conversation) if session.cursors else None
+                if cursor is not None:
+                    cursor.tells = message.sender_id
 
     def _to_members(self, message: Message, members_version: int) -> None:
         event = self.in_flight.event(message, self._memberships.names.of(message.group_id))

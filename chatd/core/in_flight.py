@@ -32,7 +32,7 @@ from chatd.config.schema import LimitOptions
 from chatd.core.recent_changes import RecentChanges
 from chatd.core.services import Services
 from chatd.core.sessions.session import Cursor, InFlight, Receipt, Session, SessionState
-from chatd.model import ConversationId, Message, Seq
+from chatd.model import ConversationId, Message, Seq, UserId
 from chatd.protocol import Deliver, ServerMessage
 
 _LIVE = SessionState.LIVE
@@ -63,8 +63,9 @@ class InFlightMessages:
     resending: sessions with messages that are resent until they are acknowledged.
     receiving: sessions with missing receipts, including ended ones whose connection is open.
     on_room: called for a session that is behind, when enough of what it was given is acknowledged.
-    on_cut: called when the client of a session was given only the beginning of a message. links_of: finds the
-    addresses of a message's files for stock clients. Both are set by core.core.
+    on_cut: called when the client of a session was given only the beginning of a message. on_reached: called when the
+    user's position in a conversation with Cursor.tells has moved. links_of: finds the addresses of a message's files
+    for stock clients. All three are set by core.core.
     """
 
     def __init__(self, services: Services, recent: RecentChanges, on_room: Callable[[Session], None]) -> None:
@@ -78,6 +79,7 @@ class InFlightMessages:
         self._tracing = services.tracing
         self.on_cut: Callable[[Session, Message], None] = _nothing
         self.links_of: Callable[[Message], tuple[str, ...]] = _no_links
+        self.on_reached: Callable[[Session, UserId, Seq], None] = _nothing
         self.resending: set[Session] = set()
         self.receiving: set[Session] = set()
 
@@ -230,6 +232,8 @@ class InFlightMessages:
         if seq == first:
             reached = next(iter(unacked)) - 1 if unacked else cursor.pushed
             self._store.advance(session.user.id, conversation, reached)
+            if cursor.tells:
+                self.on_reached(session, cursor.tells, reached)
         if session.behind and session.state is _LIVE and self.has_room(session):
             self._on_room(session)
 
@@ -300,7 +304,7 @@ def _window(session: Session, limits: LimitOptions) -> int:
     return min(limits.in_flight, _MAX_DATAGRAMS) if session.peer.lossy else limits.in_flight
 
 
-def _nothing(session: Session, message: Message) -> None:
+def _nothing(*_: object) -> None:
     pass
 
 

@@ -79,7 +79,7 @@ class Messages:
             self.stored += result.fresh
             if result.members and (group := self._hub.group(message.group_id)) is not None:
                 group.member_count = result.members
-            self._delivery.stored(message, result.members_version)
+            self._delivery.stored(message, result.members_version, tells=session.hears_delivered)
             if self._also_tell is not None and result.fresh:
                 self._also_tell(message)
 

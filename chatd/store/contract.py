@@ -238,6 +238,11 @@ class HistoryTables(Protocol):
         """The user's conversations by id, those above `after` (ids may be negative)."""
         ...
 
+    def delivered_to(self, of: Sequence[tuple[UserId, ConversationId]]) -> dict[ConversationId, Seq]:
+        """How far each of these users has received the conversation beside it; one that has no position is left out.
+        Cost: one row each."""
+        ...
+
     def unread(self, user_id: UserId, heads: Sequence[Head]) -> list[Unread]:
         """Of each of these heads, as heads() gave them for this user. Cost: up to UNREAD_WINDOW rows of each
         conversation whose last message is beyond the read mark."""

@@ -7,6 +7,7 @@ Fails: Refused, Unavailable; core.requests.dispatch answers with them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Annotated, NamedTuple, TypedDict
 
@@ -31,8 +32,8 @@ from chatd.core.requests.own_history import Page, PastChange, changes_since, own
 from chatd.core.services import Services
 from chatd.core.sessions.session import Session
 from chatd.errors import ErrorCode, Refused
-from chatd.model import ALL_MEMBERS, SYSTEM, ConversationId, Group, GroupId, Message, Seq, User, UserId
-from chatd.store.contract import UNREAD_WINDOW, Head, Tables, Unread
+from chatd.model import ALL_MEMBERS, SYSTEM, Audience, ConversationId, Group, GroupId, Message, Seq, User, UserId
+from chatd.store.contract import UNREAD_WINDOW, Head, Purpose, Tables, Unread
 
 _MAX_UNREAD_ROWS = 20 * UNREAD_WINDOW
 """Messages that one `sync` looks at to count what is unread. Beyond them the page ends."""
@@ -165,23 +166,28 @@ class _Marked(NamedTuple):
 
 
 class _Synced(NamedTuple):
-    """What a client misses of one conversation. last_change: None for a client that did not ask for changes."""
+    """What a client misses of one conversation. last_change: None for a client that did not ask for changes. delivered:
+    how far the other user has received it; None for a client that does not ask, and where the user may not know."""
 
     head: Head
     unread: Unread
     messages: list[Message]
     changes: list[PastChange]
     last_change: int | None
+    delivered: Seq | None
 
     @property
     def place(self) -> str:
         return place_of(self.head.other)
 
 
-def _synced(tables: Tables, me: UserId, arguments: Sync, limit: int) -> tuple[list[_Synced], bool]:
-    """A page of the conversations, and whether there are more."""
+def _synced(
+    tables: Tables, me: UserId, arguments: Sync, limit: int, sees: Audience | None
+) -> tuple[list[_Synced], bool]:
+    """A page of the conversations, and whether there are more. sees: as of _delivered(); None = that is not asked."""
     found, room, room_for_changes = [], limit, limit
     heads, more = heads_with_unread(tables, me, arguments.after, limit)
+    positions = {} if sees is None else _delivered(tables, me, [head for head, _ in heads], sees)
     for head, unread in heads:
         place = place_of(head.other)
         has = arguments.cursors.get(place, head.delivered)
@@ -197,8 +203,18 @@ def _synced(tables: Tables, me: UserId, arguments: Sync, limit: int) -> tuple[li
             if knows < last_change:
                 changes = changes_since(tables, me, head.conversation, knows, room_for_changes)
         room_for_changes -= len(changes)
-        found.append(_Synced(head, unread, messages, changes, last_change))
+        delivered = positions.get(head.conversation)
+        found.append(_Synced(head, unread, messages, changes, last_change, delivered))
     return found, more
+
+
+def _delivered(tables: Tables, me: UserId, heads: Sequence[Head], sees: Audience) -> dict[ConversationId, Seq]:
+    """How far the other user of each conversation of two has received it, where the user may know. sees: the operator's
+    default of who may."""
+    others = {head.conversation: head.other.id for head in heads if isinstance(head.other, User) and head.other.id}
+    codes = tables.consent.refusals(Purpose.SEE, [(me, other) for other in others.values()], sees)
+    may = [(other, key) for (key, other), code in zip(others.items(), codes, strict=True) if code is None]
+    return tables.history.delivered_to(may)
 
 
 def _shown_head(synced: _Synced) -> dict[str, object]:
@@ -216,6 +232,8 @@ def _shown_head(synced: _Synced) -> dict[str, object]:
         entry["unread_more"] = True
     if unread.mentioned:
         entry["mentioned"] = unread.mentioned
+    if synced.delivered is not None:
+        entry["delivered"] = synced.delivered
     if synced.last_change is not None:
         entry["changes"] = synced.last_change
     return entry
@@ -241,7 +259,7 @@ class HistoryOperations:
             "sync": Operation(
                 Sync,
                 "the user's conversations, with the messages that the client does not have yet",
-                '{"conversations":[{"id":int,"with":str,"user":int?,"last":seq,"read":seq,"unread":int,"unread_more":true?,'
+                '{"conversations":[{"id":int,"with":str,"user":int?,"last":seq,"read":seq,"delivered":seq?,"unread":int,"unread_more":true?,'
                 '"mentioned":[seq]?,"changes":int?}],"messages":[M with "with"],'
                 '"changes":[M with "with","change"]?,"more":bool}',
                 asks=Point.BEFORE_HISTORY,
@@ -283,7 +301,9 @@ class HistoryOperations:
         me, limit = session.user.id, min(arguments.limit, self._services.config().limits.history_page)
         await self._plugins.before_action(session, Point.BEFORE_HISTORY, lambda tables, who: actions.ReadHistory(**who))
 
-        found, more = await self._services.store.read(partial(_synced, me=me, arguments=arguments, limit=limit))
+        sees = consent.default_of(self._services.config(), Purpose.SEE) if session.hears_delivered else None
+        read = partial(_synced, me=me, arguments=arguments, limit=limit, sees=sees)
+        found, more = await self._services.store.read(read)
         answer: dict[str, object] = {
             "conversations": [_shown_head(one) for one in found],
             "messages": [

@@ -82,6 +82,11 @@ NOTICES = {
         "to the user's other sessions: the user has deleted these messages from their own history",
     ),
     "read": ('"with":str,"by":U,"seq":int', "the user has read the conversation up to seq"),
+    "delivered": (
+        '"with":str,"by":U,"seq":int',
+        "the other user of the conversation has received it up to seq; only to sessions that asked for `delivered`, "
+        "without QoS, and never sent again",
+    ),
     "typing": (
         '"with":str,"by":U',
         "the user is writing; only to sessions that asked for `typing`, without QoS, and never sent again",

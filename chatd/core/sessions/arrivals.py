@@ -84,7 +84,7 @@ class Arrivals:
         peer = ArrivingPeer(offer.peer, offer.protocol)
         session = Session(offer.user, peer, offer.first_login_time, fresh=offer.fresh, by_seq=offer.by_seq)
         session.credentials = offer.credentials
-        session.features = Feature(offer.features)
+        session.use(Feature(offer.features))
         session.takes_over = offer.takes_over
         session.since_ms = offer.since_ms
         session.began_at = time.monotonic() - offer.age_s
@@ -111,7 +111,8 @@ class Arrivals:
         session.peer, peer.session = peer, session
         session.enter(SessionState.LIVE)
         self._logins.by_wire[session.protocol] += 1
-        session.features, session.credentials = Feature(moved.features), moved.credentials
+        session.use(Feature(moved.features))
+        session.credentials = moved.credentials
         self._logins.expiry.watch(session, moved.ends_at_ms)
         self._services.allowances.resume(session.user.id, moved.allowance)
         self._guard.resume(peer, moved.failures)
@@ -138,7 +139,7 @@ class Arrivals:
             group_id = -one.conversation
             if group_id < 0 or (group_id in groups and groups[group_id] == moved.groups.get(group_id)):
                 cursor = cursors[one.conversation] = Cursor(one.pushed)
-                cursor.unacked = dict(one.unacked)
+                cursor.unacked, cursor.tells = dict(one.unacked), one.tells
         session.unacknowledged = sum(len(cursor.unacked) for cursor in cursors.values())
         in_flight = [(one.fp, entry) for one in moved.in_flight if (entry := self._in_flight(one, cursors)) is not None]
         session.in_flight = dict(in_flight) or None

@@ -113,7 +113,7 @@ class Departures:
             groups=dict(session.groups or {}),
             entered=self._delivery.catch_up.entered_by(session),
             cursors=tuple(
-                MovedCursor(conversation, cursor.pushed, tuple(cursor.unacked.items()))
+                MovedCursor(conversation, cursor.pushed, tuple(cursor.unacked.items()), cursor.tells)
                 for conversation, cursor in cursors.items()
             ),
             in_flight=tuple(_in_flight(fp, one, now) for fp, one in (session.in_flight or {}).items()),

@@ -195,7 +195,7 @@ class Logins:
         first_login_time = now_ms if fresh else command.first_login_time
         session = Session(user, peer, first_login_time, fresh=fresh, by_seq=command.acks)
         session.credentials = proved.account.credentials
-        session.features = command.features or Feature(0)
+        session.use(command.features or Feature(0))
         session.takes_over = command.takeover
         session.allowance = self._services.allowances.of(user.id)
         session.buffer = []
@@ -227,7 +227,7 @@ class Logins:
             if not meaning(refused.code).temporary:
                 self.left(peer)
             raise
-        session.features = command.features or Feature(0)
+        session.use(command.features or Feature(0))
         peer.push(LoginAccepted(session.user, session.first_login_time, features=command.features))
 
     async def _renew(self, session: Session, command: Login) -> bool:

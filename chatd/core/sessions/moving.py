@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import msgspec
 
-from chatd.model import ConversationId, GroupId, Message, Protocol, Seq, User
+from chatd.model import ConversationId, GroupId, Message, Protocol, Seq, User, UserId
 from chatd.protocol import ServerMessage, WireTraits
 
 
@@ -48,6 +48,7 @@ class MovedCursor(msgspec.Struct, frozen=True, array_like=True):
     conversation: ConversationId
     pushed: Seq
     unacked: tuple[tuple[Seq, int], ...] = ()
+    tells: UserId = 0
 
 
 class MovedInFlight(msgspec.Struct, frozen=True, kw_only=True):

@@ -136,14 +136,16 @@ class Cursor:
     unacked: seqs given and not yet acknowledged, ascending, each with the byte of the connection at which what was sent
     last of it ends; 0 = it was part of the login answer.
     held: messages that came before an earlier one; None while there are none.
+    tells: the user who is told of what is acknowledged (core.requests.delivered_notices); 0 = nobody.
     """
 
-    __slots__ = ("held", "pushed", "unacked")
+    __slots__ = ("held", "pushed", "tells", "unacked")
 
     def __init__(self, pushed: Seq) -> None:
         self.pushed = pushed
         self.unacked: dict[Seq, int] = {}
         self.held: dict[Seq, Message] | None = None
+        self.tells: UserId = 0
 
     def accept(self, seq: Seq, may_hold: int) -> Step:
         """What is to be done with this message; changes nothing. may_hold: maximum messages held back at once, 0 if the
@@ -229,7 +231,8 @@ class Session:
     by_seq: the client says how far it is in a conversation (Login.acks).
     takes_over: its login asked for the place of the user's other session on this wire (Login.takeover).
     first_login_time: milliseconds since the epoch, the client's; the server's where the login named none (fresh).
-    features: what the client has asked for in its login (protocol.Feature).
+    features: what the client has asked for in its login (protocol.Feature). hears_delivered: Feature.DELIVERED is among
+    them, which is asked for each message.
     allowance: what the user may still do; shared by the user's sessions on this worker (core.allowances).
     credentials: the version of the account's credentials (store.account_contract.Account) with which it logged in. It
     ends when they have a later one. OWN_CHANGE while the session itself changes the password.
@@ -259,6 +262,7 @@ class Session:
         "fresh",
         "groups",
         "groups_left",
+        "hears_delivered",
         "in_flight",
         "peer",
         "receipts",
@@ -282,6 +286,7 @@ class Session:
         self.first_login_time = first_login_time
         self.fresh = fresh
         self.features = _NO_FEATURES
+        self.hears_delivered = False
         self.allowance = UNLIMITED_ALLOWANCE
         self.credentials = 0
         self.began_at = time.monotonic()
@@ -295,6 +300,11 @@ class Session:
         self.unacknowledged = 0
         self.behind = False
         self.buffer: list[Message] | None = None
+
+    def use(self, features: Feature) -> None:
+        """The client has asked for these."""
+        self.features = features
+        self.hears_delivered = Feature.DELIVERED in features
 
     @property
     def protocol(self) -> Protocol:

@@ -8,10 +8,15 @@ Fails: Refused for a group that the user is not in; what the database raises pas
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from chatd.model import ConversationId, GroupId, Message, MessageState, Seq, UserId
 from chatd.store.sql.database import Backend, Database
 from chatd.store.sql.groups import SqlGroups
 from chatd.store.sql.messages import pair_of
+
+_TOGETHER = 50
+"""Rows of one statement."""
 
 
 class SqlHistory:
@@ -62,6 +67,15 @@ class SqlHistory:
         where = (user_id, conversation)
         row = self._db.execute("SELECT seen FROM `cursor` WHERE user_id = ? AND conversation = ?", where).fetchone()
         return int(row[0]) if row else 0
+
+    def delivered_to(self, of: Sequence[tuple[UserId, ConversationId]]) -> dict[ConversationId, Seq]:
+        found: dict[ConversationId, Seq] = {}
+        one = "SELECT conversation, delivered FROM `cursor` WHERE user_id = ? AND conversation = ?"
+        for at in range(0, len(of), _TOGETHER):
+            part = of[at : at + _TOGETHER]
+            values = [value for pair in part for value in pair]
+            found.update(self._db.execute(" UNION ALL ".join([one] * len(part)), values).fetchall())
+        return found
 
     def mark_seen(self, user_id: UserId, conversation: ConversationId, seq: Seq) -> Seq:
         where = (user_id, conversation)

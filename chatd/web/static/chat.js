@@ -14,7 +14,7 @@ import { announce } from "./notifications.js";
 import { Outgoing } from "./outgoing.js";
 import { Model } from "./ui.js";
 
-const FEATURES = ["seq", "typing"];
+const FEATURES = ["seq", "typing", "delivered"];
 /** Conversations whose newest message is fetched at a login, for the list. */
 const PREVIEWS = 30;
 /** Of a server that takes no files. @type {import("./chatd.js").FileLimits} */
@@ -99,6 +99,7 @@ export class Chat extends Model {
       this.conversations.get(key)?.readBy(by.name, seq);
       this.changed();
     });
+    client.on("delivered", ({ with: key, seq }) => this.conversations.get(key)?.deliveredTo(seq));
     client.on("typing", ({ with: key, by }) => this.conversations.get(key)?.writes(by.name));
     client.on("presence", ({ user, online }) => this.#saw({ ...user, online, last_seen: Date.now() }));
     for (const event of ["friend.request", "friend.accepted", "friend.refused"]) {

@@ -61,6 +61,8 @@ export class Conversation extends Model {
     /** Up to where the user has read, and the other one has. */
     this.read = 0;
     this.readByOther = 0;
+    /** Up to where the other one's client has it. */
+    this.delivered = 0;
     /** Whether the beginning is loaded. */
     this.complete = false;
     this.loading = false;
@@ -92,8 +94,9 @@ export class Conversation extends Model {
 
   // ------------------------------------------------------------ loading
 
-  /** What the server says of it at a login. @param {{last: number, read: number, unread: number}} head */
+  /** What the server says of it at a login. @param {{last: number, read: number, unread: number, delivered?: number}} head */
   known(head) {
+    this.delivered = Math.max(this.delivered, head.delivered ?? 0);
     if (head.last < this.last) return; // more has come since it was asked
     Object.assign(this, { last: head.last, counted: head.last, read: head.read, unread: head.unread });
     this.changed();
@@ -187,6 +190,12 @@ export class Conversation extends Model {
     const at = this.messages.findIndex((one) => one.seq === seq);
     if (at < 0 || (this.messages[at].version ?? 0) >= version) return;
     this.messages = this.messages.with(at, { ...this.messages[at], version, state, text, files: PRESENT.includes(state) ? (files ?? this.messages[at].files) : [] });
+    this.changed();
+  }
+
+  /** The other one's client has it up to here. @param {number} seq */
+  deliveredTo(seq) {
+    this.delivered = Math.max(this.delivered, seq);
     this.changed();
   }
 

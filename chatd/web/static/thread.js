@@ -45,7 +45,9 @@ function Text({ text }) {
 function stateOf(entry, conversation) {
   if (entry.failed) return t("state.failed", { why: entry.why });
   if (entry.seq === 0) return t("state.waiting");
-  return t(!conversation.isGroup && entry.seq <= conversation.readByOther ? "state.read" : "state.stored");
+  if (conversation.isGroup) return t("state.stored");
+  if (entry.seq <= conversation.readByOther) return t("state.read");
+  return t(entry.seq <= conversation.delivered ? "state.delivered" : "state.stored");
 }
 
 /** @param {{entry: import("./conversation.js").Entry, conversation: any, onReply: Function, onOpen: Function}} properties */
@@ -113,7 +115,7 @@ function Editor({ text, onDone }) {
 /** Messages of one block. It is drawn again only if one of them, or what the other has read, has changed. */
 function Block({ entries, conversation, onReply, onOpen }) {
   const first = entries[0];
-  const key = entries.map((one) => `${one.seq} ${one.version ?? 0}`).join() + conversation.readByOther;
+  const key = entries.map((one) => `${one.seq} ${one.version ?? 0}`).join() + `${conversation.readByOther} ${conversation.delivered}`;
   return useMemo(() => html`
     <div class="block">
       ${entries.map((entry, at) => html`

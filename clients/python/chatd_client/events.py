@@ -176,6 +176,14 @@ class ReadElsewhere(msgspec.Struct, frozen=True, tag_field="event", tag="read"):
     seq: int
 
 
+class Delivered(msgspec.Struct, frozen=True, tag_field="event", tag="delivered"):
+    """A client of the other user has received the conversation up to seq. Needs the feature `delivered`."""
+
+    place: str = field(name="with")
+    by: User
+    seq: int
+
+
 class HistoryDeleted(msgspec.Struct, frozen=True, tag_field="event", tag="history.deleted"):
     """This user has deleted messages from their own history at another client: up to up_to, and seqs."""
 
@@ -224,6 +232,7 @@ AnyNotice = (
     | MessageCut
     | SomebodyTypes
     | ReadElsewhere
+    | Delivered
     | HistoryDeleted
     | Draining
     | OperatorSays
