@@ -20,8 +20,7 @@ from chatd import log
 from chatd.background import BackgroundTasks
 from chatd.bus.contract import EVERYBODY, Topic
 from chatd.bus.survey import Surveys
-from chatd.config.schema import Config
-from chatd.core import bus_messages, consent, refusals
+from chatd.core import bus_messages, refusals
 from chatd.core.accounts import Accounts
 from chatd.core.administration import Administration
 from chatd.core.administrators import Administrators
@@ -72,6 +71,7 @@ from chatd.core.requests.push import PushOperations
 from chatd.core.requests.sessions import SessionOperations
 from chatd.core.requests.typing_notices import TypingOperations
 from chatd.core.retention import Retention
+from chatd.core.sending_rules import CurrentRules
 from chatd.core.services import Services
 from chatd.core.sessions.arrivals import Arrivals
 from chatd.core.sessions.broadcast import Broadcasts
@@ -109,7 +109,6 @@ from chatd.protocol import (
     SendMessage,
     ServerRequest,
 )
-from chatd.store.contract import ANYTHING, Purpose, SendingRules
 from chatd.store.group_commit import Connections, GroupCommit
 
 _REOPEN_S = 0.5
@@ -130,12 +129,10 @@ class Core:
         self._bus = parts.bus
         self._log = log.get()
         self._rounds = 0
-        self._known_rules: tuple[Config | None, SendingRules] = None, ANYTHING
-        """The rules of the configuration before them. Only the store thread uses it."""
         self._background = BackgroundTasks(parts.loop)
         stores = Connections(parts.tables, parts.readers)
         results: Callable[..., None] = lambda *batch: self.messages.results(*batch)  # noqa: E731
-        self.store = GroupCommit(stores, parts.loop, parts.row, results, self._rules)
+        self.store = GroupCommit(stores, parts.loop, parts.row, results, CurrentRules(parts.config))
         self.hub = Hub(parts.bus)
         self.surveys = Surveys(parts.bus)
         self.tracing = Tracing(DeliveryDelay(parts.loop.call_soon, parts.row))
@@ -292,19 +289,6 @@ class Core:
             self._bus.publish(EVERYBODY, bus_messages.encode(bus_messages.TracingAsked(user_id, for_s)))
 
     # ---------------------------------------------------------------- the store
-
-    def _rules(self) -> SendingRules:
-        """In the store thread, for every batch: made anew only for a new configuration."""
-        config = self._config()
-        made_for, rules = self._known_rules
-        if made_for is not config:
-            rules = SendingRules(
-                may_write=consent.default_of(config, Purpose.WRITE),
-                waiting_from_one=config.limits.waiting_from_one,
-                waiting=config.limits.waiting,
-            )
-            self._known_rules = config, rules
-        return rules
 
     # ---------------------------------------------------------------- the bus
 

@@ -95,7 +95,7 @@ class TypingOperations:
         text = ""
         most = self._services.config().limits.outbox_bytes // 4
         for session in tuple(sessions):
-            if Feature.TYPING not in session.features or session.user.id == by.id or session.peer.out_bytes > most:
+            if not session.features & Feature.TYPING or session.user.id == by.id or session.peer.out_bytes > most:
                 continue
             text = text or notice("typing", **{"with": place, "by": of_user(by)})
             session.peer.push(ServerMessage(squeezed(text, session.peer.text_bytes), ""))

@@ -29,7 +29,7 @@ from chatd.core.sessions.moving_parts import MovingParts
 from chatd.core.sessions.session import Cursor, InFlight, Peer, Receipt, Session, SessionState
 from chatd.errors import Disconnect, Unavailable
 from chatd.model import ConversationId, UserId
-from chatd.protocol import Feature, Kicked, ServerMessage
+from chatd.protocol import Kicked, ServerMessage
 from chatd.store.contract import Tables
 
 
@@ -84,7 +84,7 @@ class Arrivals:
         peer = ArrivingPeer(offer.peer, offer.protocol)
         session = Session(offer.user, peer, offer.first_login_time, fresh=offer.fresh, by_seq=offer.by_seq)
         session.credentials = offer.credentials
-        session.use(Feature(offer.features))
+        session.features = offer.features
         session.takes_over = offer.takes_over
         session.since_ms = offer.since_ms
         session.began_at = time.monotonic() - offer.age_s
@@ -111,7 +111,7 @@ class Arrivals:
         session.peer, peer.session = peer, session
         session.enter(SessionState.LIVE)
         self._logins.by_wire[session.protocol] += 1
-        session.use(Feature(moved.features))
+        session.features = moved.features
         session.credentials = moved.credentials
         self._logins.expiry.watch(session, moved.ends_at_ms)
         self._services.allowances.resume(session.user.id, moved.allowance)

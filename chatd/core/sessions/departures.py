@@ -55,7 +55,7 @@ class Departures:
             fresh=session.fresh,
             by_seq=session.by_seq,
             takes_over=session.takes_over,
-            features=int(session.features),
+            features=session.features,
             credentials=session.credentials,
             since_ms=session.since_ms,
             age_s=time.monotonic() - session.began_at,
@@ -107,7 +107,7 @@ class Departures:
         receipts = session.receipts or ()
         return MovedSession(
             has_lock=has_lock,
-            features=int(session.features),
+            features=session.features,
             credentials=session.credentials,
             ends_at_ms=self._logins.expiry.end_of(session),
             groups=dict(session.groups or {}),

@@ -39,7 +39,7 @@ from chatd.core.sessions.expiry import Expiry
 from chatd.core.sessions.session import Peer, Session, SessionState
 from chatd.errors import Disconnect, ErrorCode, Refused, meaning
 from chatd.model import Friend, FriendRequest, Group, Member, Protocol, User, UserId
-from chatd.protocol import Feature, FriendRequested, Kicked, Login, LoginAccepted
+from chatd.protocol import FriendRequested, Kicked, Login, LoginAccepted
 from chatd.security_log import SecurityEvent
 from chatd.store.contract import GroupRow, Tables, Waiting
 
@@ -195,7 +195,7 @@ class Logins:
         first_login_time = now_ms if fresh else command.first_login_time
         session = Session(user, peer, first_login_time, fresh=fresh, by_seq=command.acks)
         session.credentials = proved.account.credentials
-        session.use(command.features or Feature(0))
+        session.features = int(command.features or 0)
         session.takes_over = command.takeover
         session.allowance = self._services.allowances.of(user.id)
         session.buffer = []
@@ -227,7 +227,7 @@ class Logins:
             if not meaning(refused.code).temporary:
                 self.left(peer)
             raise
-        session.use(command.features or Feature(0))
+        session.features = int(command.features or 0)
         peer.push(LoginAccepted(session.user, session.first_login_time, features=command.features))
 
     async def _renew(self, session: Session, command: Login) -> bool:

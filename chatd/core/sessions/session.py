@@ -218,7 +218,7 @@ _CLOSING = SessionState.CLOSING
 """Read per message: an attribute of an enum costs several times a global."""
 
 
-_NO_FEATURES = Feature(0)
+_DELIVERED = int(Feature.DELIVERED)
 OWN_CHANGE = 1 << 62
 """No version of credentials is as high."""
 
@@ -231,8 +231,7 @@ class Session:
     by_seq: the client says how far it is in a conversation (Login.acks).
     takes_over: its login asked for the place of the user's other session on this wire (Login.takeover).
     first_login_time: milliseconds since the epoch, the client's; the server's where the login named none (fresh).
-    features: what the client has asked for in its login (protocol.Feature). hears_delivered: Feature.DELIVERED is among
-    them, which is asked for each message.
+    features: what the client has asked for in its login (protocol.Feature), as a plain number, which is asked quickly.
     allowance: what the user may still do; shared by the user's sessions on this worker (core.allowances).
     credentials: the version of the account's credentials (store.account_contract.Account) with which it logged in. It
     ends when they have a later one. OWN_CHANGE while the session itself changes the password.
@@ -262,7 +261,6 @@ class Session:
         "fresh",
         "groups",
         "groups_left",
-        "hears_delivered",
         "in_flight",
         "peer",
         "receipts",
@@ -285,8 +283,7 @@ class Session:
         self.takes_over = False
         self.first_login_time = first_login_time
         self.fresh = fresh
-        self.features = _NO_FEATURES
-        self.hears_delivered = False
+        self.features = 0
         self.allowance = UNLIMITED_ALLOWANCE
         self.credentials = 0
         self.began_at = time.monotonic()
@@ -301,10 +298,10 @@ class Session:
         self.behind = False
         self.buffer: list[Message] | None = None
 
-    def use(self, features: Feature) -> None:
-        """The client has asked for these."""
-        self.features = features
-        self.hears_delivered = Feature.DELIVERED in features
+    @property
+    def hears_delivered(self) -> bool:
+        """Whether its client has asked for Feature.DELIVERED. Asked for every message."""
+        return self.features & _DELIVERED != 0
 
     @property
     def protocol(self) -> Protocol:
