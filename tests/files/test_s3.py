@@ -43,7 +43,7 @@ class TestContract(BlobsContract):
 
 
 def test_large_content_is_put_in_parts(blobs: Blobs) -> None:
-    content = bytes(range(256)) * (2 * PART_BYTES // 256 + 300)
+    content = bytes(range(256)) * (PART_BYTES // 256 + 300)
     upload(blobs, content)
     name = blobs.keep(ID, sha256(content))
     assert whole(blobs, name) == content

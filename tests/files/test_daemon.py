@@ -1,0 +1,125 @@
+"""Files on a real daemon, in a directory and in an object store: everything is killed, a person is exported and erased,
+and what the operator is shown."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from chatd.config.files_options import FilesOptions
+from chatd.files.open import open_blobs
+from tests.files.contract import names
+from tests.files.s3_server import BUCKET, S3Server
+from tests.harness.deadline import wait_until
+from tests.http.files.office import Colleague, Office, png
+
+DATA = bytes(range(256)) * 3000
+GONE_S = 20.0
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[S3Server]:
+    server = S3Server()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module", params=["directory", pytest.param("s3", marks=pytest.mark.slow)])
+def office(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Office]:
+    root, more = tmp_path_factory.mktemp("office"), {}
+    if request.param == "s3":
+        server: S3Server = request.getfixturevalue("server")
+        settings = root / "s3.settings"
+        settings.write_text(server.settings)
+        settings.chmod(0o600)
+        more = {"dir": "", "s3": f"s3://{BUCKET}/daemon", "s3_settings": f"file:{settings}"}
+    made = Office(root, more)
+    yield made
+    assert made.daemon.discard() == []
+
+
+def kept(office: Office) -> dict[str, int]:
+    """What is in the place, looked at from outside."""
+    options = office.daemon.config["files"]
+    settings = Path(options["s3_settings"].removeprefix("file:")).read_text() if "s3_settings" in options else ""
+    where = {"s3": options["s3"]} if settings else {"dir": str(office.daemon.root / options["dir"])}
+    blobs = open_blobs(FilesOptions(**where, s3_settings=settings))
+    assert blobs is not None
+    return names(blobs)
+
+
+def test_an_upload_goes_on_after_everything_was_killed_and_ends_with_its_owner(office: Office, tmp_path: Path) -> None:
+    archive = tmp_path / "ann.zip"
+
+    async def begin() -> tuple[Colleague, str]:
+        ann = await office.colleague("ann")
+        begun = await ann.announce(DATA, "data.txt")
+        assert office.put(begun["url"], DATA[:500_000]).status == 204
+        return ann, str(begun["file"])
+
+    async def go_on(ann: Colleague, file: str) -> list[str]:
+        await ann.arrive()
+        bob = await office.colleague("bill")
+        begun = await ann.ask("files.resume", file=file)
+        assert begun["offset"] == 500_000
+        assert office.put(begun["url"], DATA[500_000:], 500_000).status == 200
+        picture = await ann.upload(png(), "../../x.png", "image/png")
+        sent = await ann.say(bob, "look", (file, picture))
+        return await bob.links(ann.name, sent["seq"])
+
+    ann, file = asyncio.run(begin())
+    office.daemon.kill_all()
+    office.daemon.start()
+    link, of_picture = asyncio.run(go_on(ann, file))
+    assert office.fetch(link).body == DATA
+    assert len(kept(office)) == 2
+
+    made = office.daemon.ctl("user", "export", "ann", "--to", str(archive))
+    assert made.returncode == 0, made.stderr
+    with zipfile.ZipFile(archive) as opened:
+        listed = {one["name"]: one for one in json.loads(opened.read("files.json"))}
+        assert opened.read(listed["data.txt"]["content"]) == DATA
+        assert (listed["data.txt"]["state"], listed["data.txt"]["seq"], len(listed)) == ("sent", 1, 2)
+        assert not [name for name in opened.namelist() if ".." in Path(name).parts or name.startswith("/")]
+        lines = [line for name in opened.namelist() if name.startswith("conversations/") for line in opened.open(name)]
+        assert [one["type"] for line in lines for one in json.loads(line)["files"]] == ["text/plain", "image/png"]
+
+    assert office.daemon.ctl("user", "erase", "ann", "--yes").returncode == 0
+    assert office.fetch(link).status == office.fetch(of_picture).status == 404
+    wait_until(GONE_S, "the content is deleted", lambda: not kept(office))
+
+
+def test_what_the_operator_is_shown(office: Office) -> None:
+    async def upload() -> None:
+        await (await office.colleague()).upload(DATA)
+
+    asyncio.run(upload())
+    daemon = office.daemon
+    workers = daemon.status()["workers"]
+    assert "files_stored" in workers[0]
+    assert daemon.status()["totals"]["file_bytes_uploaded"] >= len(DATA)
+    findings = json.loads(daemon.ctl("doctor", "--json", "--all", "--fast").stdout)["findings"]
+    (place,) = [one for one in findings if one["check"] == "files.place"]
+    assert place["severity"] == "ok", place
+
+
+def test_other_users_of_the_host_cannot_get_in_by_the_directory(office: Office) -> None:
+    options = office.daemon.config["files"]
+    if not options["dir"]:
+        pytest.skip("an object store has no directory")
+    place = office.daemon.root / options["dir"]
+    for path in (place / "uploads", place / "content", *place.glob("*/*"), *place.glob("*/*/*")):
+        assert path.stat().st_mode & 0o077 == 0, path
+    os.chmod(place, 0o777)
+    try:
+        refused = office.daemon.test()
+        assert refused.returncode == 78
+        assert str(place) in refused.stderr
+    finally:
+        os.chmod(place, 0o700)
