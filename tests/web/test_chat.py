@@ -202,6 +202,27 @@ def test_a_closed_tab_loses_nothing_and_the_last_one_opened_has_the_session(desk
     desk.play(site, story)
 
 
+def test_a_message_is_delivered_before_it_is_read(desk: Desk, site: Site) -> None:
+    """To somebody who lets the writer see that they are there, and looks at something else."""
+
+    async def story(stage: Stage) -> None:
+        alice, bob = await stage.person("carol10"), await stage.person("carol11")
+        await bob.page.get_by_role("button", name="Settings").click()
+        await bob.page.get_by_label("Who sees your profile and presence").select_option("everybody")
+        await bob.page.keyboard.press("Escape")
+        await alice.open("carol11")
+        await alice.write("there?")
+        await alice.state_of("there?", "delivered")
+        await alice.page.reload()
+        await alice.is_live()
+        await alice.open("carol11")
+        await alice.state_of("there?", "delivered")
+        await bob.page.locator(".row", has_text="carol10").click()
+        await alice.state_of("there?", "read")
+
+    desk.play(site, story)
+
+
 def test_the_network_is_away(desk: Desk, site: Site) -> None:
     async def story(stage: Stage) -> None:
         alice, bob = await stage.pair("alice8", "bob8")
