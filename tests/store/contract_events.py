@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection
 
 import pytest
 
-from chatd.model import MessageState, Role, User
+from chatd.model import SYSTEM, MessageState, Role, User
 from chatd.store.contract import EventKind, Tables
 from chatd.store.event_contract import ALL_KINDS, Position, Progress, ReadLimits, StoredEvent, WebhookState
 from tests.store.steps import ANY, ANYBODY, done, join, make, send, sent, team, to, to_group
@@ -100,6 +100,17 @@ class EventsContract:
             ("user.deleted", {"user": cyd.id}),
             ("user.erased", {"user": cyd.id}),
         ]
+
+    def test_what_the_system_does_is_told_as_done_by_it(self, tables: Tables) -> None:
+        """For the API, or an operator: it has a name, and no account."""
+        register(tables, kinds=[EventKind.GROUP_RENAMED, EventKind.GROUP_KICKED])
+        ann, bob = make(tables, "ann", "bob")
+        group = team(tables, ann, bob)
+        done(tables, lambda inside: inside.groups.rename(SYSTEM.id, group, "crew", None, 5))
+        done(tables, lambda inside: inside.groups.kick(SYSTEM.id, group, bob.id, 6))
+        renamed, kicked = events(tables)
+        assert renamed.users == {SYSTEM.id: SYSTEM}
+        assert kicked.users == {SYSTEM.id: SYSTEM, bob.id: bob}
 
     def test_messages_and_events_come_in_the_order_in_which_they_happened(self, tables: Tables) -> None:
         register(tables)

@@ -238,5 +238,5 @@ def _stored(number: int, message: Message) -> StoredEvent:
 
 
 def _users_in(details: Mapping[str, Any]) -> set[UserId]:
-    found = {int(details[name]) for name in ("user", "by") if details.get(name)}
+    found = {int(details[name]) for name in ("user", "by") if name in details}  # 0 is the system
     return found | {int(one) for one in details.get("users", ())}

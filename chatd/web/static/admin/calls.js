@@ -108,15 +108,17 @@ async function call(method, path, body, headers = {}) {
 
 const told = async (answer) => (answer.status === 204 ? {} : await answer.json());
 
-/** @param {string} path below /admin/ @param {Record<string, string|number>} [query] left out if it is "" */
-export async function get(path, query = {}) {
+const withQuery = (path, query) => {
   const given = Object.entries(query).filter(([, value]) => value !== "" && value !== undefined);
   const text = new URLSearchParams(given.map(([key, value]) => [key, String(value)])).toString();
-  return told(await call("GET", text ? `${path}?${text}` : path));
-}
+  return text ? `${path}?${text}` : path;
+};
 
-/** What the page asks by itself, which does not keep the session alive. @param {string} path */
-export const poll = async (path) => told(await call("GET", path, undefined, { "Chatd-Background": "1" }));
+/** @param {string} path below /admin/ @param {Record<string, string|number>} [query] left out if it is "" */
+export const get = async (path, query = {}) => told(await call("GET", withQuery(path, query)));
+
+/** What the page asks by itself, which does not keep the session alive. @param {string} path @param {Record<string, string|number>} [query] */
+export const poll = async (path, query = {}) => told(await call("GET", withQuery(path, query), undefined, { "Chatd-Background": "1" }));
 export const post = async (path, body = {}) => told(await call("POST", path, body));
 export const put = async (path, body = {}) => told(await call("PUT", path, body));
 export const patch = async (path, body = {}) => told(await call("PATCH", path, body));

@@ -10,7 +10,7 @@
 import { Action, Line, reasonOf, Select, useLoaded } from "../dialog.js";
 import { t } from "../texts.js";
 import { html, useEffect, useRef, useState } from "../ui.js";
-import { begin, get, look, order, post, session } from "./calls.js";
+import { begin, get, look, order, poll, post, session } from "./calls.js";
 import { duration, moment, Table } from "./table.js";
 
 const LEVELS = ["DEBUG", "NORMAL", "WARNING", "ERROR"];
@@ -118,13 +118,17 @@ export function Log() {
     let isOver = false;
     after.current = "";
     setLines([]);
+    const reads = async () => {
+      const asks = after.current === "" ? get : poll; // an open page keeps no session alive
+      const tail = await asks("log", { ...query, after: after.current, lines: 200 });
+      if (isOver) return;
+      after.current = tail.after;
+      tell(tail.skipped ? t("log.skipped") : "");
+      if (tail.lines.length > 0) setLines((before) => [...before, ...tail.lines].slice(-KEPT_LINES));
+    };
     const follow = async () => {
       try {
-        const tail = await get("log", { ...query, after: after.current, lines: 200 });
-        if (isOver) return;
-        after.current = tail.after;
-        tell(tail.skipped ? t("log.skipped") : "");
-        if (tail.lines.length > 0) setLines((before) => [...before, ...tail.lines].slice(-KEPT_LINES));
+        if (!document.hidden) await reads();
       } catch (error) {
         tell(reasonOf(error));
         if (session.me === null) return;

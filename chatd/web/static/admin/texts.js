@@ -84,6 +84,7 @@ addTexts({
   "users.erase": ["Erase", "抹除"],
   "users.erase.sure": ["Erase {name} and all their messages for ever?", "永久抹除 {name} 及其所有消息？"],
   "users.make": ["Make an account", "创建账号"],
+  "users.taken": ["There is an account {name} already.", "账号 {name} 已存在。"],
   "groups.name": ["Name", "名称"],
   "groups.number": ["Number", "编号"],
   "groups.owner": ["owner", "群主"],

@@ -9,7 +9,7 @@
 import { Action, Line, useLoaded } from "../dialog.js";
 import { t } from "../texts.js";
 import { html, useState } from "../ui.js";
-import { download, get, part, put, remove, session } from "./calls.js";
+import { Code, download, get, part, put, remove, session } from "./calls.js";
 import { Found } from "./found.js";
 import { moment, Table } from "./table.js";
 
@@ -83,10 +83,22 @@ function One({ name, changed, gone }) {
     </section>`;
 }
 
+/** Making an account that there is would give it another password. @param {string} name */
+async function exists(name) {
+  try {
+    await get(path(name));
+    return true;
+  } catch (error) {
+    if (error.code === Code.UNKNOWN_RECIPIENT) return false;
+    throw error;
+  }
+}
+
 /** A new account. */
 function NewUser({ done }) {
   const make = async (event) => {
     const { name, password } = Object.fromEntries(new FormData(event));
+    if (await exists(name.trim())) throw new Error(t("users.taken", { name: name.trim() }));
     await put(path(name.trim()), { password });
     event.reset();
     done(name.trim());
