@@ -27,6 +27,8 @@ from chatd.http.problems import Answer, HttpRefused
 from chatd.http.route import Streamed
 from chatd.store.contract import FileRow, FileState, Tables
 
+SENT_BYTES = 64 * 1024
+"""Read and sent at once: what a download holds in memory while its client does not read."""
 NO_TYPE = b"application/octet-stream"
 UPLOAD_TYPE = b"application/offset+octet-stream"
 _encode = msgspec.json.Encoder().encode
@@ -140,7 +142,7 @@ async def download(request: FileRequest, _: None, __: None) -> Answer | Streamed
     status = HTTPStatus.OK if is_whole else HTTPStatus.PARTIAL_CONTENT
     if request.method == "HEAD":
         return Answer(status, headers, b"")
-    first = await request.uploads.read(file, start, min(PIECE_BYTES, end - start))
+    first = await request.uploads.read(file, start, min(SENT_BYTES, end - start))
     return Streamed(status, headers, _parts(request, file, first, (start, end)))
 
 
@@ -152,7 +154,7 @@ async def _parts(request: FileRequest, file: FileRow, part: bytes, range_: tuple
         at += len(part)
         if at >= end or not part or request.connection.closed:
             return
-        part = await request.uploads.read(file, at, min(PIECE_BYTES, end - at))
+        part = await request.uploads.read(file, at, min(SENT_BYTES, end - at))
 
 
 _UPLOAD, _DOWNLOAD = "/files/{id}", "/files/{id}/{name}"
