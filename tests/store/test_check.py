@@ -14,6 +14,8 @@ from chatd.store.mysql.connection import MysqlConnection
 from chatd.store.open import StoreLocation, open_check
 from chatd.store.sqlite import file as sqlite_file
 from tests.harness.mariadb import MariaDB
+from tests.store.contract_files import begin as begin_file
+from tests.store.contract_files import new, uploaded, with_files
 from tests.store.steps import ASKING, advance, done, make, send, sent, team, to, to_group
 from tests.store.test_copy import MysqlPlace, SqlitePlace
 
@@ -67,6 +69,8 @@ def populate(tables: Tables) -> None:
     for number in range(3):
         sent(tables, bob, to_group(lunch, f"g{number}", f"gfp{number}"))
     sent(tables, dave, to_group(tennis, "over"))
+    sent(tables, bob, with_files(to_group(lunch), uploaded(tables, bob)))
+    begin_file(tables, new(alice, "half"))
     advance(tables, bob, 1, 2)
     done(tables, lambda inside: inside.friends.request(alice, carol.id, ASKING, 1))
     done(tables, lambda inside: inside.friends.request(carol, alice.id, ASKING, 2))
@@ -95,7 +99,7 @@ def test_an_empty_store_and_a_full_one_are_sound(place: Place) -> None:
     populate(tables)
     result = place.check()
     assert (broken(result), result.sound) == ([], True), "while it is open elsewhere"
-    assert result.counts == {"user": 4, "team": 1, "message": 8}
+    assert result.counts == {"user": 4, "team": 1, "message": 9}
     tables.close()
     assert place.check().sound
 
@@ -124,6 +128,8 @@ DAMAGE = {
     "one owner": "UPDATE team SET member_count = 9 WHERE id = 1",
     "friends of each other": "DELETE FROM friend WHERE user_id = 1 AND accepted = 1",
     "belong to accounts": "INSERT INTO block (user_id, blocked_id, at_ms) VALUES (1, 99, 1)",
+    "every file belongs": "UPDATE file SET seq = 77 WHERE seq > 0",
+    "complete have content": "UPDATE file SET `blob` = '' WHERE seq > 0",
     "belong to conversations": "INSERT INTO mention (user_id, conversation, seq) VALUES (1, 77, 1)",
     "invite code": "UPDATE invite SET used = 3",
 }

@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from chatd.model import SYSTEM, MessageState, Role
+from chatd.store.file_contract import FileState
 from chatd.store.sql import administrators
 
 
@@ -116,6 +117,17 @@ RULES = (
                 ("push_subscription", "user_id"),
             ),
         ),
+    ),
+    Rule(
+        "every file belongs to an account, and every sent one to a message that has its text",
+        _no_user(("file", "owner")) + f" AND t.owner <> {SYSTEM.id} UNION ALL SELECT 'file.seq', f.seq FROM file AS f"
+        f" WHERE f.state = {int(FileState.SENT)} AND NOT EXISTS (SELECT 1 FROM message AS m"
+        f" WHERE m.conversation = f.conversation AND m.seq = f.seq AND m.state <= {int(MessageState.EDITED)})",
+    ),
+    Rule(
+        "files that are complete have content, and no others",
+        "SELECT f.id, f.state FROM file AS f"
+        f" WHERE (f.state > {int(FileState.UPLOADING)}) <> (f.`blob` <> '') OR f.state > {int(FileState.SENT)}",
     ),
     Rule(
         "revisions, mentions and removed messages belong to conversations",
