@@ -30,7 +30,7 @@ TYPES = {
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
     "worker-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
-    "require-trusted-types-for 'script'; trusted-types chatd-worker"
+    "require-trusted-types-for 'script'; trusted-types chatd chatd-worker"
 )
 """No script and no style in the page itself, nothing of other hosts, no frame around it."""
 _HEADERS = (

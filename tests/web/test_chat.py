@@ -223,6 +223,23 @@ def test_a_message_is_delivered_before_it_is_read(desk: Desk, site: Site) -> Non
     desk.play(site, story)
 
 
+def test_the_timers_of_a_hidden_tab_run_in_a_worker(desk: Desk, site: Site) -> None:
+    """Browsers let those of the page run once a minute, which is too late for the signs of life that the server wants.
+    The page's policy must let the worker begin; the library's tests say what it does."""
+
+    async def story(stage: Stage) -> None:
+        carol = await stage.person("carol9")
+        for _ in range(100):
+            if carol.page.workers:
+                break
+            await carol.page.wait_for_timeout(50)
+        (worker,) = carol.page.workers
+        assert worker.url.endswith("/chatd.js")
+        assert "/chat/" in worker.url
+
+    desk.play(site, story)
+
+
 def test_the_network_is_away(desk: Desk, site: Site) -> None:
     async def story(stage: Stage) -> None:
         alice, bob = await stage.pair("alice8", "bob8")

@@ -15,6 +15,8 @@ import { Outgoing } from "./outgoing.js";
 import { Model } from "./ui.js";
 
 const FEATURES = ["seq", "typing", "delivered"];
+/** A hidden tab stays logged in: its timers run in a worker, which is the library itself. */
+const TIMERS = new URL("./chatd.js", import.meta.url);
 /** Conversations whose newest message is fetched at a login, for the list. */
 const PREVIEWS = 30;
 /** Of a server that takes no files. @type {import("./chatd.js").FileLimits} */
@@ -58,7 +60,7 @@ export class Chat extends Model {
     /** What files may be sent. */
     this.limits = NO_FILES;
     const journal = new OutgoingJournal(`${location.host}/${name}`, { takeOver: true });
-    this.client = new Client(urlOf(path), name, { token, journal, features: FEATURES, http: location.origin });
+    this.client = new Client(urlOf(path), name, { token, journal, features: FEATURES, http: location.origin, timers: TIMERS });
     this.links = new Links(this.client);
     this.outgoing = new Outgoing(this.client, `${location.host}/${name}`);
     this.#listen();
