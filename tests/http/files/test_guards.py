@@ -15,10 +15,10 @@ from chatd.http.parser import UPLOAD_BYTES
 from chatd.http.transfers import UPLOADS_OF_ONE
 from chatd.model import Attachment
 from tests.harness.switches import stops, with_switches
-from tests.http.files.office import REQUEST_S, UPLOAD_TYPE, Office, Refusal, request
+from tests.http.files.office import UPLOAD_TYPE, Office, Refusal, request
 from tests.http.files.test_attacks import forger
 
-WORKERS = 2
+WORKERS, REQUEST_S = 2, 0.5
 
 
 class GuardedOffice(Office):
@@ -30,7 +30,7 @@ class GuardedOffice(Office):
 @pytest.fixture(scope="module")
 def office(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GuardedOffice]:
     entry = ("-m", "tests.http.files.planted", "switches")
-    made = GuardedOffice(tmp_path_factory.mktemp("guards"), entry=entry)
+    made = GuardedOffice(tmp_path_factory.mktemp("guards"), entry=entry, http={"request_s": REQUEST_S})
     yield made
     assert made.daemon.discard() == []
 

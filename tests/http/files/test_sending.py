@@ -163,7 +163,9 @@ def test_a_client_is_told_the_limits_and_they_hold(office: Office) -> None:
     asyncio.run(scene())
 
 
-def test_names_lose_their_directories(office: Office) -> None:
+def test_names_lose_their_directories(on_sqlite: Office) -> None:
+    office = on_sqlite
+
     async def scene() -> None:
         ann, bob = await office.colleague(), await office.colleague()
         names = {"../../etc/passwd": "passwd", "C:\\Users\\ann\\cat.png": "cat.png", "/a//b.txt": "b.txt"}
@@ -181,7 +183,9 @@ def test_names_lose_their_directories(office: Office) -> None:
 
 
 @pytest.mark.parametrize("wire", ["compatible", "streaming", "mobileimsdk", "udp", "web"])
-def test_stock_clients_get_a_line_for_each_file_with_an_address(office: Office, wire: str) -> None:
+def test_stock_clients_get_a_line_for_each_file_with_an_address(on_sqlite: Office, wire: str) -> None:
+    office = on_sqlite
+
     async def scene() -> None:
         ann, bob = await office.colleague(), await office.colleague()
         bob.peer.close()
@@ -230,7 +234,9 @@ async def _stock(office: Office, name: str, user_id: int, wire: str):  # type: i
     return next_text
 
 
-def test_a_mobileimsdk_client_with_seq_is_told_of_files_and_sends_them(office: Office) -> None:
+def test_a_mobileimsdk_client_with_seq_is_told_of_files_and_sends_them(on_sqlite: Office) -> None:
+    office = on_sqlite
+
     async def scene() -> None:
         ann, bob = await office.colleague(), await office.colleague()
         file = await ann.upload(b"hello", "a.txt")
