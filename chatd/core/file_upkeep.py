@@ -72,9 +72,21 @@ class FileUpkeep:
         before_ms = now_ms - self._config().files.unfinished_s * 1000
         while self._leads() and await self._store.read(partial(_has_upkeep, before_ms, now_ms)):
             names = await self._store.write(partial(_expire, before_ms, now_ms))
-            for name in names:
-                await content.delete(name)
-            await self._store.write(partial(_deleted, names, now_ms))
+            gone = [name for name in names if await self._delete(content, name)]
+            await self._store.write(partial(_deleted, gone, now_ms))
+            if len(gone) < len(names):  # they come again at the next look, with others
+                return
+
+    async def _delete(self, content: FileContent, name: str) -> bool:
+        """False: it is still there."""
+        try:
+            await content.delete(name)
+        except Unavailable as error:
+            self._log.warning("the content of a file cannot be deleted now", content=name, why=str(error))
+            return False
+        except ValueError:  # a row that chatd has not written
+            self._log.warning("the list of contents to be deleted has a name that is none", content=name)
+        return True
 
 
 def _has_upkeep(before_ms: int, now_ms: int, tables: Tables) -> bool:

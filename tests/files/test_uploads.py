@@ -11,7 +11,7 @@ from chatd.errors import ErrorCode, Refused, Unavailable
 from chatd.files.contract import OffsetMismatch
 from chatd.files.directory import DirectoryBlobs
 from chatd.model import User
-from chatd.store.contract import FileState, Stored, Tables
+from chatd.store.contract import FileState, NewFile, Stored, Tables
 from chatd.store.file_contract import AGAIN_MS
 from chatd.store.open import StoreLocation, open_tables
 from tests.files.contract import OTHER, names, sha256
@@ -260,6 +260,36 @@ def test_a_place_that_fails_is_unavailable_and_what_was_to_do_is_done_later(
         assert names(host.blobs) == {}
 
     on_host(tables, place, story)
+
+
+def test_content_that_cannot_be_deleted_holds_up_no_other(tables: Tables, place: Path, people: list[User]) -> None:
+    async def story(host: Host) -> None:
+        files = [await host.upload(people[0], bytes([65 + number]), f"{number}" * 22) for number in range(3)]
+        real, stuck = host.blobs.delete, files[0].blob
+
+        def fail(name: str) -> None:
+            if name == stuck:
+                raise Unavailable("files: Input/output error")
+            real(name)
+
+        host.blobs.delete = fail  # type: ignore[method-assign]
+        for file in files:
+            await host.uploads.cancel(file.id)
+        await host.store.write(lambda inside: inside.files.begin(no_name(people[0]), 0, 1))
+        await host.uploads.cancel("../../etc/passwd")
+        for _ in range(2):
+            await host.sweep()
+            assert set(names(host.blobs)) == {stuck}
+        host.blobs.delete = real  # type: ignore[method-assign]
+        await host.sweep()
+        assert names(host.blobs) == {}
+
+    on_host(tables, place, story)
+
+
+def no_name(owner: User) -> NewFile:
+    """A row that chatd would never write."""
+    return NewFile(id="../../etc/passwd", owner=owner.id, name="x", size=1, media_type="text/plain")
 
 
 def test_the_same_content_of_two_people_is_kept_once(tables: Tables, place: Path, people: list[User]) -> None:
