@@ -108,17 +108,17 @@ def test_another_host_goes_on_for_one_that_is_killed(hosts: tuple[House, House])
         name = await until(20, "somebody notifies", lambda: holder(here.daemon))
         assert name is not None
         killed, left = (here, there) if _delivers_last(here.daemon, there.daemon) is here.daemon else (there, here)
-        here.service.delay_s = 0.3
+        here.service.delay_s, here.service.status = 0.3, 503
         bob = await left.user("bob")
         async with left.client(bob) as client:
             for user in users:
                 await client.send(user, "hello")
             await until(10, "some are on their way", lambda: here.service.came(browsers[0].path), 0.01)
             killed.daemon.kill_all()
+            here.service.delay_s, here.service.status = 0.0, 201
             for browser in browsers:
                 await noted(browser, limit_s=30)
         assert holder(left.daemon) not in ("", name)
-        here.service.delay_s = 0.0
         await asyncio.to_thread(killed.daemon.start)
 
     run(story(), 90)

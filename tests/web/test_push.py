@@ -80,13 +80,14 @@ async def switch(page: Page, *, on: bool) -> None:
     await page.keyboard.press("Escape")
 
 
-async def subscriptions(site: Site, count: int) -> None:
-    def found() -> bool:
-        code, out, said = site.ctl_here("push", "show", "--json")
-        assert code == 0, said
-        return bool(json.loads(out)["subscriptions"] == count)
+def subscribed(site: Site) -> int:
+    code, out, said = site.ctl_here("push", "show", "--json")
+    assert code == 0, said
+    return int(json.loads(out)["subscriptions"])
 
-    await until(10, f"{count} subscriptions", found, 0.1)
+
+async def subscriptions(site: Site, count: int) -> None:
+    await until(10, f"{count} subscriptions", lambda: subscribed(site) == count, 0.1)
 
 
 async def deliver(page: Page, site: Site, note: dict[str, Any]) -> None:
@@ -128,8 +129,9 @@ def test_who_is_away_is_notified_and_a_click_opens_the_conversation(
 
     async def story(stage: Stage) -> None:
         ann, bob = await with_browser(stage, "ann", browser), await stage.person("bob")
+        before = subscribed(site)
         await switch(ann.page, on=True)
-        await subscriptions(site, 1)
+        await subscriptions(site, before + 1)
         await bob.open("ann")
         await ann.open("bob")
         await bob.write("you are here")
@@ -196,25 +198,25 @@ def test_whoever_logs_out_is_notified_no_more(desk: Desk, pushing: tuple[Site, P
 
     async def story(stage: Stage) -> None:
         dave = await with_browser(stage, "dave", browser)
-        await subscriptions(site, 1)  # that of ann, in the first test
+        before = subscribed(site)
         await switch(dave.page, on=True)
-        await subscriptions(site, 2)
+        await subscriptions(site, before + 1)
         await dave.page.get_by_role("button", name="Log out").click()
-        await dave.page.wait_for_selector("form")
-        await subscriptions(site, 1)
+        await dave.page.wait_for_selector(".login form")
+        await subscriptions(site, before)
         assert await dave.page.evaluate("localStorage.stub ?? ''") == ""
         await dave.log_in("dave")
-        await subscriptions(site, 2)
+        await subscriptions(site, before + 1)
         await dave.page.get_by_role("button", name="Log out").click()
-        await dave.page.wait_for_selector("form")
+        await dave.page.wait_for_selector(".login form")
         await dave.log_in("carol")
-        await subscriptions(site, 1)
+        await subscriptions(site, before)
         await dave.page.get_by_role("button", name="Log out").click()
-        await dave.page.wait_for_selector("form")
+        await dave.page.wait_for_selector(".login form")
         await dave.log_in("dave")
-        await subscriptions(site, 2)
+        await subscriptions(site, before + 1)
         await switch(dave.page, on=False)
-        await subscriptions(site, 1)
+        await subscriptions(site, before)
 
     desk.play(site, story)
 
@@ -228,8 +230,9 @@ def test_another_password_ends_the_subscription_and_the_page_renews_it(
 
     async def story(stage: Stage) -> None:
         carol, bob = await with_browser(stage, "carol", browser), await stage.person("bob")
+        before = subscribed(site)
         await switch(carol.page, on=True)
-        await subscriptions(site, 2)
+        await subscriptions(site, before + 1)
         await carol.page.get_by_role("button", name="Settings").click()
         await carol.page.get_by_label("Present password").fill("secret of carol")
         await carol.page.get_by_label("New password").fill("another secret of carol")
