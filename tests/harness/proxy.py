@@ -18,6 +18,8 @@ from tests.harness.link import reset
 
 T = TypeVar("T")
 _CHUNK = 256 * 1024
+_TURNS_PER_S = 20
+"""How often a slow connection passes something on."""
 
 
 class Hook(Protocol):
@@ -72,6 +74,8 @@ class Proxy:
         self._flowing = asyncio.Event()
         self._flowing.set()
         self.refusing = False
+        self.bytes_per_s = 0
+        """In each direction of each connection; 0 = as fast as it goes."""
         self.accepted = 0
         """Connections made to it so far."""
         self._listener = socket.create_server((host, 0))
@@ -161,7 +165,9 @@ class Proxy:
     async def _carry(
         self, link: _Link, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, from_client: bool
     ) -> None:
-        while not link.gone and (data := await reader.read(_CHUNK)):
+        while not link.gone and (data := await reader.read(self.bytes_per_s // _TURNS_PER_S or _CHUNK)):
+            if self.bytes_per_s:
+                await asyncio.sleep(len(data) / self.bytes_per_s)
             await self._flowing.wait()
             passed = self.hook(link, from_client, data) if self.hook else data
             if passed is None:
