@@ -120,7 +120,7 @@ class Colleague:
     async def arrive(self) -> None:
         self.peer = NulPeer()
         await self.peer.open(self.office.daemon.ports["chatserver"])
-        options = {"framing": "nul", "acks": True, "requests": True}
+        options = {"framing": "nul", "acks": True, "requests": True, "takeover": True}
         self.peer.put({"msgid": chatserver.LOGIN, "name": self.name, "password": self.office.town.secret, **options})
         assert (await self.peer.find(msgid=chatserver.LOGIN_ACK))["errno"] == 0
 

@@ -407,6 +407,56 @@ def test_an_upload_goes_on_after_kill_9(tmp_path_factory: pytest.TempPathFactory
     assert office.daemon.discard() == []
 
 
+def test_an_upload_goes_on_with_another_worker(on_sqlite: Office) -> None:
+    """While its worker leaves, and others come."""
+    office, data = on_sqlite, bytes(range(256)) * 4000
+
+    async def before() -> tuple[Colleague, Any]:
+        ann = await office.colleague()
+        return ann, await ann.announce(data)
+
+    async def after() -> None:
+        await ann.arrive()
+        offset = (await ann.ask("files.resume", file=begun["file"]))["offset"]
+        assert office.put(begun["url"], data[offset:], offset).status == 200
+        sent = await ann.say(ann, "", (begun["file"],))
+        assert office.fetch((await ann.links(ann.name, sent["seq"]))[0]).body == data
+
+    ann, begun = asyncio.run(before())
+    with office.connect() as raw:
+        fields = {"Content_Type": UPLOAD_TYPE, "Upload_Offset": 0, "Content_Length": len(data)}
+        raw.send(request("PATCH", begun["url"], b"", **fields) + data[:500_000])
+        wait_until(10, "some of it has come", lambda: office.offset(begun["url"]) > 300_000)
+        code, _, error = office.daemon.ctl_here("restart-workers")
+        assert code == 0, error
+    asyncio.run(after())
+
+
+def test_pages_of_listed_origins_may_upload_and_others_may_not(tmp_path_factory: pytest.TempPathFactory) -> None:
+    page = "https://app.example"
+    office = Office(tmp_path_factory.mktemp("origins"), http={"origins": [page]})
+
+    async def scene() -> None:
+        ann = await office.colleague()
+        begun = await ann.announce(b"hello")
+        fields = {
+            "Access_Control_Request_Method": "PATCH",
+            "Access_Control_Request_Headers": "upload-offset,content-type",
+        }
+        allowed = office.ask("OPTIONS", begun["url"], Origin=page, **fields)
+        assert (allowed.status, allowed.headers["access-control-allow-origin"]) == (200, page)
+        assert "PATCH" in allowed.headers["access-control-allow-methods"]
+        answer = office.put(begun["url"], b"hello", Origin=page)
+        assert answer.headers["access-control-allow-origin"] == page
+        assert "Upload-Offset" in answer.headers["access-control-expose-headers"]
+        foreign = office.ask("OPTIONS", begun["url"], Origin="https://evil.example", **fields)
+        assert foreign.status == 400
+        assert "access-control-allow-origin" not in foreign.headers
+
+    asyncio.run(scene())
+    assert office.daemon.discard() == []
+
+
 def test_a_server_without_a_place_takes_no_files(tmp_path_factory: pytest.TempPathFactory) -> None:
     office = Office(tmp_path_factory.mktemp("without"), {"dir": ""})
 
