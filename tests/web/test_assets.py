@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import re
 import subprocess
+from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
-from chatd.http.assets import CHAT, POLICY, assets
+from chatd.http.assets import CHAT, POLICY, Page, assets
 from tests.http.raw import Raw, Said
 from tests.web.desk import Site
 
@@ -23,6 +25,11 @@ FIRST_LOAD_BYTES = 120_000
 def fetch(site: Site, path: str, *headers: bytes) -> Said:
     with Raw(site.ports["http"]) as raw:
         return raw.ask(b"\r\n".join((b"GET " + path.encode() + b" HTTP/1.1", b"Host: a", *headers, b"", b"")))
+
+
+def own_scripts() -> list[Path]:
+    """Of both pages, without the libraries."""
+    return [*STATIC.glob("*.js"), *(STATIC / "admin").glob("*.js")]
 
 
 def linked(page: bytes) -> list[str]:
@@ -37,18 +44,21 @@ def test_the_first_load_is_small(site: Site) -> None:
     assert len(page.body) + sum(len(said.body) for said in loaded.values()) < FIRST_LOAD_BYTES
 
 
-def test_every_module_is_linked_and_imports_only_what_is_there(site: Site) -> None:
-    """So that none of them is loaded later than it could be."""
-    page = fetch(site, "/").body
-    modules = {path for path in linked(page) if path.endswith(".js")}
-    assert modules == {path for path in assets(CHAT) if path.endswith(".js") and path != "/sw.js"}
+def check_modules(fetched: Callable[[str], bytes], page: Page) -> None:
+    """Every module is linked, so that none is loaded later than it could be, and imports only what is there."""
+    modules = {path for path in linked(fetched(page.path)) if path.endswith(".js")}
+    assert modules == {path for path in assets(page) if path.endswith(".js") and path != "/sw.js"}
     for path in modules:
-        text = re.sub(r"/\*\*.*?\*/", "", fetch(site, path).body.decode(), flags=re.DOTALL)
-        for name in re.findall(r'from ?"(\.[^"]+)"', text):
-            whole = (Path(path).parent / name).as_posix()
+        text = re.sub(r"/\*\*.*?\*/", "", fetched(path).decode(), flags=re.DOTALL)
+        for name in re.findall(r'(?:from|^import) ?"(\.[^"]+)"', text, re.MULTILINE):
+            whole = os.path.normpath(Path(path).parent / name)
             assert whole in modules, f"{path} imports {name}"
         assert not re.search(r'\bfrom ?"[a-z@/]|import ?\(|\beval\(|new Function|document\.write', text), path
         assert "/vendor/" in path or not re.search("innerHTML|insertAdjacentHTML", text, re.IGNORECASE), path
+
+
+def test_every_module_is_linked_and_imports_only_what_is_there(site: Site) -> None:
+    check_modules(lambda path: fetch(site, path).body, CHAT)
 
 
 def test_the_page_has_a_strict_policy_and_no_inline_code(site: Site) -> None:
@@ -82,7 +92,9 @@ def test_nothing_else_is_served(site: Site, path: str) -> None:
 def test_every_text_is_there_in_every_language() -> None:
     """Also those whose keys are put together."""
     texts = (STATIC / "texts.js").read_text()
-    rows = re.findall(r'^  "([a-z_.]+)": (\[.*\]),$', texts, re.MULTILINE)
+    all_texts = texts + (STATIC / "admin" / "texts.js").read_text()
+    rows = re.findall(r'^  "([a-z_.]+)": (\[.*\]),$', all_texts, re.MULTILINE)
+    assert len({key for key, _ in rows}) == len(rows), "a text is there twice"
     table = {key: json.loads(row) for key, row in rows}
     languages = re.search(r"LANGUAGES = (\[.*?\])", texts)
     assert languages is not None
@@ -92,7 +104,7 @@ def test_every_text_is_there_in_every_language() -> None:
         assert all(one == places[0] for one in places), key
         assert all(row), key
     used = set()
-    for file in STATIC.glob("*.js"):
+    for file in own_scripts():
         used |= set(re.findall(r'\bt\((?:[^()"`]*\? )?"([a-z_.]+)"', file.read_text()))
     assert used
     assert used <= set(table), used - set(table)
@@ -100,12 +112,15 @@ def test_every_text_is_there_in_every_language() -> None:
 
 def test_the_vendored_libraries_are_as_the_readme_says() -> None:
     told = (STATIC / "vendor" / "README.md").read_text()
-    assert {file.name for file in (STATIC / "vendor").glob("*.js")} == set(re.findall(r"`(\w+\.js)`[ ,]", told))
+    files = {file.name for file in (STATIC / "vendor").glob("*.*s")}
+    assert files == set(re.findall(r"`(\w+\.(?:js|css))`[ ,]", told))
+    licences = (STATIC / "vendor" / "LICENCES.txt").read_text()
+    named = set(re.findall(r"\| \[(\w+)\]", told.lower()))
+    assert set(re.findall(r"^==== (\w+) ====$", licences, re.MULTILINE)) == named
 
 
 def test_scripts_are_correct() -> None:
-    files = [str(one) for one in STATIC.glob("*.js")]
-    for file in files:
+    for file in map(str, own_scripts()):
         done = subprocess.run(["node", "--check", file], capture_output=True, text=True, check=False, timeout=30)
         assert done.returncode == 0, done.stderr
 

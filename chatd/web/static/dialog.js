@@ -113,7 +113,9 @@ export function useLoaded(load, inputs) {
     const mine = (latest.current += 1);
     try {
       const found = await load();
-      if (mine === latest.current) setLoaded(found);
+      if (mine !== latest.current) return;
+      setLoaded(found);
+      setFailure("");
     } catch (error) {
       if (mine === latest.current) setFailure(reasonOf(error));
     }

@@ -9,7 +9,7 @@ import pytest
 
 from tests.web.admin.office import Office
 
-ADMINISTRATORS = {**{f"root{number}": "admin" for number in range(12)}, "reader": "read"}
+ADMINISTRATORS = {**{f"root{number}": "admin" for number in range(14)}, "reader": "read"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -78,7 +78,7 @@ function AskCode() {
     <${Dialog} title=${t("admin.code.title")} onClose=${() => session.answer("")}>
       <form class="fields" onSubmit=${submit}>
         <p>${t("admin.code.why")}</p>
-        <label>${t("admin.code")} <input name="code" required inputmode="numeric" autocomplete="one-time-code" maxlength="16" /></label>
+        <label>${t("admin.code")} <input name="code" required inputmode="numeric" autocomplete="one-time-code" maxlength="16" autofocus /></label>
         <p role="alert" class="failure">${session.askedBefore ? t("admin.code.again") : ""}</p>
         <button type="submit">${t("admin.continue")}</button>
       </form>
@@ -124,13 +124,17 @@ function Views({ samples }) {
 function Inside() {
   const [samples] = useState(() => new Samples());
   const [, drawn] = useState(0);
+  const looked = () => {
+    document.title = t("admin.title");
+    drawn((one) => one + 1);
+  };
   useEffect(() => {
     samples.start();
     return () => samples.stop();
   }, []);
   return html`
     <div class="operator">
-      <${Top} onLook=${() => drawn((one) => one + 1)} />
+      <${Top} onLook=${looked} />
       <${Views} samples=${samples} />
       ${session.asking && html`<${AskCode} key=${session.version} />`}
     </div>`;

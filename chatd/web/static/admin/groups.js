@@ -18,18 +18,18 @@ const ROLES = ["owner", "admin", "member"];
 
 function Members({ number, version, changed }) {
   const of = (one) => path(number, "members", part(one.name));
-  const roles = ROLES.map((role) => [role, t(`groups.${role}`)]);
+  const roles = ROLES.map((role) => [role, t(`group.${role}`)]);
   const columns = [
     ["login.name", (one) => one.name],
-    ["groups.role", (one) => session.mayWrite
+    ["group.role", (one) => session.mayWrite
       ? html`<${Select} label="" value=${one.role} options=${roles} onChange=${async (role) => { await put(of(one), { role }); changed(); }} />`
-      : t(`groups.${one.role}`)],
-    ["groups.online", (one) => (one.online ? "●" : "–")],
+      : t(`group.${one.role}`)],
+    ["group.online", (one) => (one.online ? "●" : "–")],
     ["", (one) => session.mayWrite && html`
-      <${Action} plain work=${async () => { await remove(of(one)); changed(); }} confirm=${t("groups.remove.sure", { name: one.name })}>${t("groups.remove")}<//>`],
+      <${Action} plain work=${async () => { await remove(of(one)); changed(); }} confirm=${t("group.remove.sure", { name: one.name })}>${t("group.remove")}<//>`],
   ];
   return html`
-    <${Found} title=${t("groups.members")} columns=${columns} keyOf=${(one) => one.id} version=${version}
+    <${Found} title=${t("group.members")} columns=${columns} keyOf=${(one) => one.id} version=${version}
       load=${(_, after) => get(path(number, "members"), { after })} rowsOf=${(page) => page.members} />`;
 }
 
@@ -55,12 +55,12 @@ function One({ number, changed, gone }) {
     gone();
   };
   const known = [
-    ["groups.number", group.number],
-    ["groups.owner", group.owner.name],
-    ["groups.members", group.members],
+    ["group.number", group.number],
+    ["group.owner", group.owner.name],
+    ["group.members", group.members],
     ["users.created", moment(group.created_at_ms)],
-    ["groups.join", group.join],
-    ["groups.history", group.history],
+    ["group.join", group.join],
+    ["group.history", group.history],
   ];
   return html`
     <section class="card" aria-label=${group.name}>
@@ -70,9 +70,9 @@ function One({ number, changed, gone }) {
       <${Members} number=${number} version=${version} changed=${again} />
       ${session.mayWrite && html`
         <div class="doing">
-          <${Line} label=${t("login.name")} submit=${t("groups.add")} work=${adds} />
-          <${Line} label=${t("groups.name")} submit=${t("groups.rename")} work=${renames} />
-          <${Action} plain work=${ends} confirm=${t("groups.end.sure", { name: group.name })}>${t("groups.end")}<//>
+          <${Line} label=${t("login.name")} submit=${t("group.add")} work=${adds} />
+          <${Line} label=${t("group.name")} submit=${t("group.rename")} work=${renames} />
+          <${Action} plain work=${ends} confirm=${t("group.end.sure", { name: group.name })}>${t("group.end")}<//>
         </div>`}
     </section>`;
 }
@@ -82,13 +82,14 @@ export function Groups() {
   const [version, setVersion] = useState(0);
   const changed = () => setVersion((one) => one + 1);
   const columns = [
-    ["groups.name", (one) => html`<button type="button" class="plain" onClick=${() => setChosen(one.number)}>${one.name}</button>`],
-    ["groups.number", (one) => one.number],
-    ["groups.owner", (one) => one.owner.name],
-    ["groups.members", (one) => one.members],
+    ["group.name", (one) => html`<button type="button" class="plain" onClick=${() => setChosen(one.number)}>${one.name}</button>`],
+    ["group.number", (one) => one.number],
+    ["group.owner", (one) => one.owner.name],
+    ["group.members", (one) => one.members],
     ["users.created", (one) => moment(one.created_at_ms)],
   ];
   return html`
+    <${Line} label=${t("group.find")} submit=${t("group.show")} work=${async (number) => setChosen((await get(path(part(number)))).number)} />
     <${Found} title=${t("nav.groups")} columns=${columns} keyOf=${(one) => one.number} current=${chosen} version=${version}
       load=${(_, after) => get("v1/groups", { after })} rowsOf=${(page) => page.groups} />
     ${chosen !== 0 && html`<${One} key=${chosen} number=${chosen} changed=${changed} gone=${() => { setChosen(0); changed(); }} />`}`;

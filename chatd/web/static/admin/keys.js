@@ -11,6 +11,7 @@ import { Action, useLoaded } from "../dialog.js";
 import { t } from "../texts.js";
 import { html, useState } from "../ui.js";
 import { get, part, post, session } from "./calls.js";
+import { Form } from "./form.js";
 import { duration, moment, Table } from "./table.js";
 
 const DAY_S = 86_400;
@@ -18,20 +19,6 @@ const DAY_S = 86_400;
 /** What is shown this once. */
 function Secret({ text, children }) {
   return html`<div class="card" role="status"><p>${children}</p><p class="secret" tabindex="0">${text}</p></div>`;
-}
-
-/** A form whose fields are sent together; its button is an Action. */
-function Wanted({ submit, work, children }) {
-  const [form, setForm] = useState(null);
-  const send = async () => {
-    if (!form.reportValidity()) return;
-    await work(new FormData(form));
-    form.reset();
-  };
-  return html`
-    <form class="bar" ref=${setForm} onSubmit=${(event) => event.preventDefault()}>
-      ${children}<${Action} work=${send}>${submit}<//>
-    </form>`;
 }
 
 const loading = (failure) => html`<p role="status">${failure || t("app.connecting")}</p>`;
@@ -69,7 +56,7 @@ export function Keys() {
     ${made && html`<${Secret} text=${made}>${t("keys.once")}<//>`}
     <${Table} title=${t("nav.keys")} columns=${columns} rows=${found.keys} keyOf=${(one) => one.id} />
     ${session.mayWrite && html`
-      <${Wanted} submit=${t("keys.make")} work=${makes}>
+      <${Form} submit=${t("keys.make")} work=${makes}>
         <label>${t("login.name")} <input name="name" required maxlength="64" /></label>
         <label>${t("keys.days")} <input name="days" type="number" min="0" max="36500" value="90" required /></label>
         <label>${t("keys.scopes")} <select name="scopes" multiple required size="5">
@@ -104,7 +91,7 @@ export function Invites() {
     ${made && html`<${Secret} text=${made}>${t("invites.once")}<//>`}
     <${Table} title=${t("nav.invites")} columns=${columns} rows=${found.invites} keyOf=${(one) => one.id} />
     ${session.mayWrite && html`
-      <${Wanted} submit=${t("invites.make")} work=${makes}>
+      <${Form} submit=${t("invites.make")} work=${makes}>
         <label>${t("invites.uses")} <input name="uses" type="number" min="1" max="100000" value="1" required /></label>
         <label>${t("keys.days")} <input name="days" type="number" min="1" max="36500" value="7" required /></label>
         <label>${t("invites.note")} <input name="note" maxlength="200" /></label>

@@ -1,7 +1,7 @@
 /**
  * How the server was in the last ten minutes.
  *
- * Owns: Samples: asking once a second while the page is visible, and what follows from two samples.
+ * Owns: Samples: asking once a second while the page is visible, and what follows from two samples; p99().
  * Elsewhere: a sample (chatd/http/admin/orders.py), charts (chart.js). Fails: never; without an answer there is a gap.
  *
  * @module admin/samples
@@ -11,7 +11,9 @@ import { Model } from "../ui.js";
 import { Code, poll } from "./calls.js";
 
 const EVERY_MS = 1000;
-const KEPT = 600;
+/** How long samples are kept, and how long there may be none before the lines of a chart have a gap, s. */
+const KEPT_S = 600;
+const GAP_S = 3.5;
 
 /** The duration, in ms, that 99 % of those between two samples did not exceed, as exactly as the buckets tell; null =
  * there were none. @param {{bounds_us: number[], counts: number[]}|undefined} before @param {typeof before} now */
@@ -34,6 +36,7 @@ export class Samples extends Model {
   latest = null;
   away = false;
   #kept = [];
+  #before = null;
   #timer = 0;
   #stopped = false;
 
@@ -70,9 +73,15 @@ export class Samples extends Model {
   }
 
   #take(sample) {
+    const at = sample.at_ms / 1000;
+    const last = this.#kept.at(-1)?.at ?? at;
+    if (last - at > GAP_S) this.#kept = []; // the server's clock was set back
+    else if (at <= last && this.#kept.length > 0) return; // two answers have passed each other
+    if (at - last > GAP_S) this.#kept.push({ at: last + 0.1 });
+    this.#kept.push({ at, ...figures(this.#before, sample.status) });
     this.latest = sample;
-    this.#kept.push({ at: sample.at_ms / 1000, ...figures(this.#kept.at(-1)?.status, sample.status), status: sample.status });
-    if (this.#kept.length > KEPT) this.#kept.shift();
+    this.#before = sample.status;
+    this.#kept = this.#kept.filter((one) => one.at > at - KEPT_S);
   }
 
   /** For a chart. @param {string[]} names @returns {(number|null)[][]} the times, then the values of each name */

@@ -11,6 +11,7 @@ import { Action, Line, reasonOf, Select, useLoaded } from "../dialog.js";
 import { t } from "../texts.js";
 import { html, useEffect, useRef, useState } from "../ui.js";
 import { begin, get, look, order, poll, post, session } from "./calls.js";
+import { Form } from "./form.js";
 import { duration, moment, Table } from "./table.js";
 
 const LEVELS = ["DEBUG", "NORMAL", "WARNING", "ERROR"];
@@ -34,7 +35,8 @@ export function Clients() {
     ["clients.in_flight", (one) => one.in_flight],
     ["users.host", (one) => `${one.host}/${one.worker}`],
     ["", (one) => session.mayWrite && html`
-      <${Action} plain work=${async () => { await order("kick", { user_id: one.user_id, wire: one.wire }); await again(); }}>${t("users.kick")}<//>`],
+      <${Action} plain work=${async () => { await order("kick", { user_id: one.user_id, wire: one.wire }); await again(); }}
+        confirm=${t("clients.kick.sure", { name: one.name })}>${t("users.kick")}<//>`],
   ];
   return html`
     <div class="bar">
@@ -43,6 +45,7 @@ export function Clients() {
       <${Action} plain work=${again}>${t("admin.again")}<//>
     </div>
     ${found === null ? loading(failure) : html`
+      ${failure && html`<p role="alert" class="failure">${failure}</p>`}
       ${found.matching > found.clients.length && html`<p>${t("clients.first", { count: found.clients.length, all: found.matching })}</p>`}
       <${Table} title=${t("nav.clients")} columns=${columns} rows=${found.clients} keyOf=${(one) => `${one.user_id} ${one.wire} ${one.worker} ${one.host}`} />`}`;
 }
@@ -69,13 +72,10 @@ function Penalties() {
 
 export function Bans() {
   const [found, again, failure] = useLoaded(() => get("bans"), []);
-  const [form, setForm] = useState(null);
   if (found === null) return loading(failure);
-  const bans = async () => {
-    const given = new FormData(form);
+  const bans = async (given) => {
     const hours = Number(given.get("hours"));
     await post("bans", { network: given.get("network").trim(), for_s: hours * 3600, reason: given.get("reason"), force: given.get("force") === "on" });
-    form.reset();
     await again();
   };
   const lifts = async (network) => {
@@ -94,13 +94,12 @@ export function Bans() {
     <${Penalties} />
     <${Table} title=${t("bans.title")} columns=${columns} rows=${found.bans} keyOf=${(one) => one.network} />
     ${session.mayWrite && html`
-      <form class="bar" ref=${setForm} onSubmit=${(event) => event.preventDefault()}>
+      <${Form} submit=${t("bans.ban")} work=${bans}>
         <label>${t("bans.network")} <input name="network" required placeholder="203.0.113.0/24" /></label>
         <label>${t("bans.hours")} <input name="hours" type="number" min="0" value="24" /></label>
         <label>${t("users.reason")} <input name="reason" maxlength="200" /></label>
         <label class="check"><input name="force" type="checkbox" /> ${t("bans.force")}</label>
-        <${Action} work=${bans}>${t("bans.ban")}<//>
-      </form>`}`;
+      <//>`}`;
 }
 
 /** A record without what has a column of its own. */

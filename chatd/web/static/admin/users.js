@@ -10,6 +10,7 @@ import { Action, Line, useLoaded } from "../dialog.js";
 import { t } from "../texts.js";
 import { html, useState } from "../ui.js";
 import { Code, download, get, part, put, remove, session } from "./calls.js";
+import { Form } from "./form.js";
 import { Found } from "./found.js";
 import { moment, Table } from "./table.js";
 
@@ -96,20 +97,17 @@ async function exists(name) {
 
 /** A new account. */
 function NewUser({ done }) {
-  const make = async (event) => {
-    const { name, password } = Object.fromEntries(new FormData(event));
-    if (await exists(name.trim())) throw new Error(t("users.taken", { name: name.trim() }));
-    await put(path(name.trim()), { password });
-    event.reset();
-    done(name.trim());
+  const make = async (given) => {
+    const name = given.get("name").trim();
+    if (await exists(name)) throw new Error(t("users.taken", { name }));
+    await put(path(name), { password: given.get("password") });
+    done(name);
   };
-  const [form, setForm] = useState(null);
   return html`
-    <form class="bar" ref=${setForm} onSubmit=${(event) => event.preventDefault()}>
+    <${Form} submit=${t("users.make")} work=${make}>
       <label>${t("login.name")} <input name="name" required maxlength="64" autocomplete="off" /></label>
       <label>${t("login.password")} <input name="password" type="password" required autocomplete="new-password" /></label>
-      <${Action} work=${() => make(form)}>${t("users.make")}<//>
-    </form>`;
+    <//>`;
 }
 
 export function Users() {
