@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
-from playwright.async_api import Browser, BrowserContext, FilePayload, Page, Playwright, async_playwright
+from playwright.async_api import Browser, BrowserContext, FilePayload, Page, Playwright, Route, async_playwright
 
 from tests.harness.browser import CHROMIUM, FLAGS
 from tests.harness.daemon import Daemon
@@ -27,6 +27,8 @@ MAX_FILE_BYTES = 4_000_000
 FILE_TYPES = ("image/*", "text/html", "text/plain", "application/pdf")
 """More than is safe, so that what they must not do can be tried."""
 
+Bug = tuple[str, str, str]
+"""A module of the page, what it says, and what it says instead."""
 Sample = FilePayload
 """A file that somebody chooses: {"name", "mimeType", "buffer"}."""
 
@@ -75,6 +77,17 @@ class Visitor:
     def _asked(self, url: str) -> None:
         if not url.startswith((self.site.url, self.site.url.replace("http", "ws", 1), "blob:", "data:")):
             self.errors.append(f"loads {url}")
+
+    async def plant(self, bug: Bug) -> None:
+        """From the next load on, a module of the page has this bug."""
+        module, right, wrong = bug
+
+        async def changed(route: Route) -> None:
+            text = await (await route.fetch()).text()
+            assert right in text, f"{module} has no {right}"
+            await route.fulfill(body=text.replace(right, wrong), content_type="text/javascript")
+
+        await self.page.route(f"**/{module}", changed)
 
     async def log_in(self, name: str, *, stay: bool = False) -> None:
         await self.page.goto(self.site.url)
@@ -217,9 +230,12 @@ class Stage:
         await visitor.log_in(name)
         return visitor
 
-    async def pair(self, one: str, other: str) -> tuple[Visitor, Visitor]:
-        """Two who are logged in, each with the conversation with the other before them."""
-        first, second = await self.person(one), await self.person(other)
+    async def pair(self, one: str, other: str, bug: Bug | None = None) -> tuple[Visitor, Visitor]:
+        """Two who are logged in, each with the conversation with the other before them. bug: of the other's page."""
+        first, second = await self.person(one), await self.visitor()
+        if bug is not None:
+            await second.plant(bug)
+        await second.log_in(other)
         await first.open(other)
         await second.open(one)
         return first, second

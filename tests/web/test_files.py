@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import cast
 
 import pytest
 from playwright.async_api import Error, Route
 
-from tests.web.desk import MAX_FILE_BYTES, Desk, Sample, Site, Stage, Visitor
+from tests.web.desk import MAX_FILE_BYTES, Bug, Desk, Sample, Site, Stage, Visitor
 from tests.web.samples import bomb, large, picture, png, text
 
 SHIFTS = """
@@ -33,35 +34,74 @@ async def downloaded(visitor: Visitor, name: str) -> tuple[bytes, str]:
     return content, download.url
 
 
+async def moved(stage: Stage, names: tuple[str, str], bug: Bug | None = None) -> None:
+    """A picture comes late, and nothing may move for it."""
+    alice, bob = await stage.pair(*names, bug)
+    held = asyncio.Event()
+
+    async def hold(route: Route) -> None:
+        await held.wait()
+        await route.continue_()
+
+    await bob.page.route("**/files/**", hold)
+    await bob.page.evaluate(SHIFTS)
+    await alice.send_files(picture(width=800, height=600), text="look")
+    await alice.state_of("look", "read")
+    box = bob.page.locator(".message .picture")
+    await box.locator("img").wait_for(state="attached")
+    before = await box.bounding_box()
+    assert before is not None
+    assert (round(before["width"]), round(before["height"])) == (320, 240)
+    assert await bob.page.evaluate("document.querySelector('.picture img').naturalWidth") == 0
+    await bob.page.evaluate("window.shifts = 0")
+    held.set()
+    await bob.becomes("document.querySelector('.picture img').naturalWidth === 800")
+    assert await box.bounding_box() == before
+    assert await bob.page.evaluate("window.shifts") == 0
+    assert await box.locator("img").get_attribute("alt") == "lake.png"
+
+
+async def unfolded(stage: Stage, names: tuple[str, str], bug: Bug | None = None) -> None:
+    """A picture comes that would fill the memory."""
+    alice, bob = await stage.pair(*names, bug)
+    await alice.send_files(bomb(), picture())
+    await bob.page.locator(".message .picture").first.wait_for()
+    assert await bob.page.locator(".message .card .file").all_text_contents() == ["bomb.png"]
+
+
+async def replaced(stage: Stage, names: tuple[str, str], bug: Bug | None = None) -> None:
+    """A file is dropped where nothing takes files: the browser would show it in place of the page."""
+    _, bob = await stage.pair(*names, bug)
+    drop = TRANSFER.replace("FILES", '[["dropped.txt", "text/plain", "from a folder"]]')
+    kept = await bob.page.evaluate(
+        f"{drop} !document.querySelector('.sidebar')"
+        ".dispatchEvent(new DragEvent('drop', { dataTransfer: transfer, bubbles: true, cancelable: true }))"
+    )
+    assert kept is True
+
+
+Attack = Callable[[Stage, tuple[str, str], Bug | None], Awaitable[None]]
+ATTACKS: list[tuple[Attack, str, Bug, str]] = [
+    (moved, "0", ("attachments.js", "style=${boxOf(file, longest)}", ""), r"== \(320, 240\)"),
+    (unfolded, "6", ("files.js", "50e6", "Infinity"), r"== \['bomb.png'\]"),
+    (replaced, "3", ("app.js", "keepPage();", ""), "False is True"),
+]
+
+
 def test_a_picture_is_shown_and_nothing_moves_when_it_comes(desk: Desk, site: Site) -> None:
     """Its box has the size before the first byte of it is there."""
+    desk.play(site, lambda stage: moved(stage, ("dora0", "emil0")))
 
-    async def story(stage: Stage) -> None:
-        alice, bob = await stage.pair("dora0", "emil0")
-        held = asyncio.Event()
 
-        async def hold(route: Route) -> None:
-            await held.wait()
-            await route.continue_()
-
-        await bob.page.route("**/files/**", hold)
-        await bob.page.evaluate(SHIFTS)
-        await alice.send_files(picture(width=800, height=600), text="look")
-        await alice.state_of("look", "read")
-        box = bob.page.locator(".message .picture")
-        await box.locator("img").wait_for(state="attached")
-        before = await box.bounding_box()
-        assert before is not None
-        assert (round(before["width"]), round(before["height"])) == (320, 240)
-        assert await bob.page.evaluate("document.querySelector('.picture img').naturalWidth") == 0
-        await bob.page.evaluate("window.shifts = 0")
-        held.set()
-        await bob.becomes("document.querySelector('.picture img').naturalWidth === 800")
-        assert await box.bounding_box() == before
-        assert await bob.page.evaluate("window.shifts") == 0
-        assert await box.locator("img").get_attribute("alt") == "lake.png"
-
-    desk.play(site, story)
+@pytest.mark.slow
+@pytest.mark.parametrize(("attack", "number", "bug", "told"), ATTACKS, ids=[one[0].__name__ for one in ATTACKS])
+def test_guards_of_the_page_are_needed(
+    desk: Desk, site: Site, attack: Attack, number: str, bug: Bug, told: str
+) -> None:
+    """With each of them, the attack fails; without it, it does not."""
+    desk.play(site, lambda stage: attack(stage, (f"dora{number}", f"carol{number}"), None))
+    with pytest.raises(AssertionError, match=told):
+        desk.play(site, lambda stage: attack(stage, (f"dora{number}", f"alice{number}"), bug))
 
 
 def test_pictures_are_looked_at_large(desk: Desk, site: Site) -> None:
@@ -100,11 +140,6 @@ def test_files_are_pasted_and_dropped(desk: Desk, site: Site) -> None:
         await bob.sees("both")
         assert (await downloaded(bob, "pasted.txt"))[0] == b"from the clipboard"
         assert (await downloaded(bob, "dropped.txt"))[0] == b"from a folder"
-        await alice.page.evaluate(
-            f"{drop} window.kept = !document.querySelector('.sidebar')"
-            ".dispatchEvent(new DragEvent('drop', { dataTransfer: transfer, bubbles: true, cancelable: true }))"
-        )
-        assert await alice.page.evaluate("kept") is True  # the browser does not show it in place of the page
 
     desk.play(site, story)
 
@@ -196,18 +231,6 @@ def test_a_page_that_is_called_a_picture_is_refused(desk: Desk, site: Site) -> N
         await bob.sees("sorry")
         assert await bob.page.locator(".message").count() == 1
         alice.errors.clear()  # 415, which the browser calls an error
-
-    desk.play(site, story)
-
-
-@pytest.mark.slow
-def test_a_picture_that_would_fill_the_memory_is_not_shown(desk: Desk, site: Site) -> None:
-    async def story(stage: Stage) -> None:
-        alice, bob = await stage.pair("dora6", "bob6")
-        await alice.send_files(bomb(), picture())
-        await bob.page.locator(".message .picture").wait_for()
-        assert await bob.page.locator(".message .card .file").all_text_contents() == ["bomb.png"]
-        assert await bob.page.locator(".message .picture").count() == 1
 
     desk.play(site, story)
 
@@ -332,7 +355,7 @@ def test_a_message_waits_for_the_files_that_are_being_read(desk: Desk, site: Sit
     """Whoever presses Enter at once after pasting sends what was pasted."""
 
     async def story(stage: Stage) -> None:
-        alice, bob = await stage.pair("dora3", "bob3")
+        alice, bob = await stage.pair("dora8", "bob8")
         files = TRANSFER.replace("FILES", '[["quick.txt", "text/plain", "quick"]]')
         event = 'new ClipboardEvent("paste", { clipboardData: transfer, bubbles: true, cancelable: true })'
         key = 'new KeyboardEvent("keydown", { key: "Enter", bubbles: true, cancelable: true })'
