@@ -15,6 +15,7 @@ import msgspec
 
 from chatd.config.options import allowed_values, options_of
 from chatd.config.schema import ARRAYS, SECTIONS
+from chatd.errors import Refused
 from chatd.http.admin.orders import ask
 from chatd.http.admin.requests import READ, AdminCall, route
 from chatd.http.route import NoInput
@@ -43,7 +44,8 @@ class Pending(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Configuration(msgspec.Struct, frozen=True, kw_only=True):
-    """file: its name. problem: why the file as it is now cannot be used, "" = it can."""
+    """file: its name. problem: why the file as it is now cannot be used, "" = it can; then file, generation and pending
+    are empty."""
 
     file: str
     generation: int
@@ -65,12 +67,13 @@ class _Different(msgspec.Struct):
 async def show(call: AdminCall, _: object, __: NoInput) -> Configuration:
     """Raises Refused, Unavailable."""
     running = msgspec.json.decode(await ask(call, "config") or b"", type=_Running)
-    different = msgspec.json.decode(await ask(call, "config-diff") or b"", type=_Different)
+    options = list(_options(running.config))
+    try:
+        different = msgspec.json.decode(await ask(call, "config-diff") or b"", type=_Different)
+    except Refused as refused:
+        return Configuration(file="", generation=0, options=options, pending=[], problem=refused.text)
     return Configuration(
-        file=different.file,
-        generation=different.generation,
-        options=list(_options(running.config)),
-        pending=different.pending,
+        file=different.file, generation=different.generation, options=options, pending=different.pending
     )
 
 

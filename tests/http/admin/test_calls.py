@@ -201,3 +201,18 @@ def test_the_configuration_and_what_will_change_it(house: AdminHouse, admin: Ope
     assert (pending["key"], pending["file"]) == ("limits.in_flight", 33)
     assert admin.post("orders", cmd="reload").json()["reply"]["ok"]
     assert admin.get("config").json()["pending"] == [] or pending["waits_for"] != "reload"
+
+
+def test_a_file_with_a_mistake_is_told_beside_the_configuration_in_force(house: AdminHouse, admin: Operator) -> None:
+    file = house.daemon.config_file
+    good = file.read_text()
+    house.daemon.expect_error("configuration rejected")
+    file.write_text(f"{good}\n[no_such_section]\n")
+    try:
+        found = admin.get("config").json()
+        said = admin.post("orders", cmd="reload")
+    finally:
+        file.write_text(good)
+    assert "no_such_section" in found["problem"]
+    assert (found["pending"], len(found["options"]) > 100) == ([], True)
+    assert (said.status, said.code) == (403, ErrorCode.NOT_ALLOWED)

@@ -186,7 +186,9 @@ export function Config() {
   ];
   const shown = found.options.filter((one) => one.key.includes(like.toLowerCase()) || one.text.toLowerCase().includes(like.toLowerCase()));
   return html`
-    <p>${found.file}, ${t("config.generation", { number: found.generation })}</p>
+    ${found.problem
+      ? html`<p role="alert" class="failure">${found.problem}</p>`
+      : html`<p>${found.file}, ${t("config.generation", { number: found.generation })}</p>`}
     <${Table} title=${t("config.pending")} columns=${waiting} rows=${found.pending} keyOf=${(one) => one.key} />
     ${session.mayWrite && html`<${Action} work=${reloads}>${t("server.reload")}<//>`}
     <p role="status">${told}</p>
