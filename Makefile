@@ -91,6 +91,8 @@ PACKAGING_TOOLS := gcc pkg-config mariadb_config=libmariadb-dev $(HOST_PYTHON)=p
 
 tools: $(JS_STAMP) $(PAGE_STAMP)
 	@.ci/tools g++ node=nodejs php=php-cli promtool=prometheus /usr/include/openssl/ssl.h=libssl-dev strace chromium openssl \
+		/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf=fonts-dejavu-core \
+		/usr/share/fonts-droid-fallback/truetype/DroidSansFallback.ttf=fonts-droid-fallback \
 		redis-server mariadbd=mariadb-server haproxy rabbitmq-server \
 		nginx /usr/lib/nginx/modules/ngx_stream_module.so=libnginx-mod-stream ip=iproute2 sysctl=procps \
 		fail2ban-regex=fail2ban systemd-nspawn=systemd-container dbus-daemon=dbus logrotate \

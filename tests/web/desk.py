@@ -9,6 +9,7 @@ elsewhere, fails the test that opened it.
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
@@ -23,6 +24,7 @@ T = TypeVar("T")
 LIMIT_MS = 20_000
 """A browser is slow on a busy machine."""
 STORY_S = 60.0
+FONTS = Path(__file__).with_name("fonts.conf")
 MAX_FILE_BYTES = 4_000_000
 FILE_TYPES = ("image/*", "text/html", "text/plain", "application/pdf")
 """More than is safe, so that what they must not do can be tried."""
@@ -175,7 +177,9 @@ class Desk:
 
     async def _start(self) -> None:
         self._playwright = await async_playwright().start()
-        self.browser = await self._playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
+        self.browser = await self._playwright.chromium.launch(
+            executable_path=CHROMIUM, args=list(FLAGS), env={**os.environ, "FONTCONFIG_FILE": str(FONTS)}
+        )
 
     async def _stop(self) -> None:
         await self.browser.close()

@@ -67,25 +67,29 @@ class Ticket(msgspec.Struct, frozen=True):
 
 
 class Ways(msgspec.Struct, frozen=True):
-    """How one comes in. name: of the user who is logged in, "" = none is. path: of the WebSocket."""
+    """How one comes in. name: of the user who is logged in, "" = none is. path: of the WebSocket. text_bytes: the most
+    that a message's text may have, in UTF-8."""
 
     name: str
     registration: Literal["open", "invite", "closed"]
     login: tuple[str, ...]
     min_password_chars: int
     path: str
+    text_bytes: int
 
 
 async def ways(call: PageCall, _: None, __: Nothing) -> Ways:
     """Raises Unavailable."""
     found = await call.core.passes.find(call.cookie, Purpose.CHAT_PAGE)
-    accounts, mount = call.connection.connections.config().accounts, call.connection.mount
+    config, mount = call.connection.connections.config(), call.connection.mount
+    accounts = config.accounts
     return Ways(
         name=found[1].user.name if found is not None else "",
         registration=accounts.registration,
         login=accounts.kinds,
         min_password_chars=accounts.min_password_chars,
         path=mount.path if mount is not None else "",
+        text_bytes=config.limits.body_bytes,
     )
 
 

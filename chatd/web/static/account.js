@@ -38,7 +38,7 @@ async function call(what, body = {}) {
   return told;
 }
 
-/** How one comes in, and who has. @returns {Promise<{name: string, registration: "open"|"invite"|"closed", login: string[], min_password_chars: number, path: string}>} */
+/** How one comes in, and who has. @returns {Promise<{name: string, registration: "open"|"invite"|"closed", login: string[], min_password_chars: number, path: string, text_bytes: number}>} */
 export const ways = () => call("ways");
 
 /** @param {string} name @param {string} secret @param {boolean} stay also when the browser is started again

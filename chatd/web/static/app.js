@@ -65,7 +65,7 @@ function App({ ways }) {
   const [, setDrawn] = useState(0);
   const begin = async () => {
     const { name } = await ticket();
-    const made = new Chat(name, ways.path, async () => (await ticket()).secret);
+    const made = new Chat(name, ways, async () => (await ticket()).secret);
     await made.open();
     attend(made);
     setChat(made);

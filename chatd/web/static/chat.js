@@ -36,9 +36,12 @@ class OutgoingJournal extends IndexedDbJournal {
 }
 
 export class Chat extends Model {
-  /** @param {string} name @param {string} path of the WebSocket @param {() => Promise<string>} token gets one for each login */
-  constructor(name, path, token) {
+  /** @param {string} name @param {{path: string, text_bytes: number}} ways path: of the WebSocket
+   * @param {() => Promise<string>} token gets one for each login */
+  constructor(name, { path, text_bytes }, token) {
     super();
+    /** The most that a message's text may have, in UTF-8. */
+    this.textBytes = text_bytes;
     /** By key. @type {Map<string, Conversation>} */
     this.conversations = new Map();
     /** By name. online, last_seen: as far as the server lets the user see. @type {Map<string, any>} */

@@ -8,8 +8,8 @@
 
 import { Tray } from "./attachments.js";
 import { filesOf, lineOf } from "./files.js";
-import { t } from "./texts.js";
-import { html, useEffect, useRef, useState } from "./ui.js";
+import { cut, t } from "./texts.js";
+import { html, useEffect, useMemo, useRef, useState } from "./ui.js";
 
 /** A paper clip. */
 const CLIP = "M20 11.5 11.5 20a5 5 0 0 1-7-7L13 4.5a3.4 3.4 0 0 1 4.8 4.8L9.3 17.8a1.7 1.7 0 0 1-2.4-2.4L15 7.3";
@@ -28,11 +28,18 @@ function Choose({ conversation }) {
     </button>`;
 }
 
+/** Why a text cannot be sent as it is. "" = it can. @param {import("./chat.js").Chat} chat @param {string} text */
+export function useExcess(chat, text) {
+  const bytes = useMemo(() => new TextEncoder().encode(text).length, [text]);
+  return bytes > chat.textBytes ? t("thread.too_long", { bytes, most: chat.textBytes }) : "";
+}
+
 export function Composer({ conversation, reply, onReply }) {
   const field = useRef(null);
   const [text, setText] = useState(conversation.draft);
   const { chat, staged, staging } = conversation;
   const isEmpty = text.trim() === "" && staged.length + staging === 0;
+  const excess = useExcess(chat, text);
   const write = (value) => {
     setText(value);
     conversation.type(value);
@@ -43,7 +50,7 @@ export function Composer({ conversation, reply, onReply }) {
   }, [conversation, reply]);
   const send = (event) => {
     event.preventDefault();
-    if (isEmpty) return;
+    if (isEmpty || excess) return;
     conversation.send(text.trim() === "" ? "" : text, reply ? { reply: reply.seq } : {});
     write("");
     onReply(null);
@@ -64,12 +71,13 @@ export function Composer({ conversation, reply, onReply }) {
   return html`
     <form class="composer" onSubmit=${send}>
       ${reply && html`
-        <p class="replying"><span>${reply.from}: ${lineOf(reply).slice(0, 120)}</span>
+        <p class="replying"><span dir="auto">${reply.from}: ${cut(lineOf(reply), 120)}</span>
           <button type="button" onClick=${() => onReply(null)}>${t("app.cancel")}</button></p>`}
+      ${excess && html`<p class="told" role="alert">${excess}</p>`}
       <${Tray} conversation=${conversation} />
       ${chat.limits.max_bytes > 0 && html`<${Choose} conversation=${conversation} />`}
       <textarea ref=${field} rows="1" dir="auto" aria-label=${t("thread.write", { name })} placeholder=${t("thread.write", { name })}
         value=${text} onInput=${(event) => write(event.currentTarget.value)} onKeyDown=${onKeyDown} onPaste=${onPaste}></textarea>
-      <button type="submit" disabled=${isEmpty}>${t("thread.send")}</button>
+      <button type="submit" disabled=${isEmpty || excess !== ""}>${t("thread.send")}</button>
     </form>`;
 }

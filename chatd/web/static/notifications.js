@@ -7,6 +7,7 @@
  */
 
 import { lineOf } from "./files.js";
+import { cut } from "./texts.js";
 
 const KEY = "chatd.notifications";
 
@@ -25,7 +26,7 @@ export async function want(wanted) {
 export function announce(chat, { conversation, sender, text, files, seq }) {
   if (sender === chat.me.name || !document.hidden || !isWanted()) return;
   if (seq > 0 && seq <= chat.conversation(conversation).read) return;
-  const shown = new Notification(chat.conversation(conversation).title, { body: lineOf({ text, files }).slice(0, 200), tag: conversation });
+  const shown = new Notification(chat.conversation(conversation).title, { body: cut(lineOf({ text, files }), 200), tag: conversation });
   shown.onclick = () => {
     window.focus();
     chat.show(conversation);

@@ -10,7 +10,7 @@ import { Line } from "./dialog.js";
 import { lineOf } from "./files.js";
 import { Groups } from "./groups.js";
 import { People } from "./people.js";
-import { language, t, when } from "./texts.js";
+import { cut, language, t, when } from "./texts.js";
 import { html, useEffect, useMemo, useModel, useRef, useState } from "./ui.js";
 
 const TABS = ["list", "people", "groups"];
@@ -27,7 +27,7 @@ function Row({ conversation, isShown, onShow }) {
         <button type="button" class="row" aria-current=${isShown ? "true" : undefined} onClick=${() => onShow(key)}>
           <span class=${`name${online ? " online" : ""}`} dir="auto">${title}</span>
           <time>${newest ? when(newest.sm) : ""}</time>
-          <span class="preview" dir="auto">${text.slice(0, 100)}</span>
+          <span class="preview" dir="auto">${cut(text, 100)}</span>
           ${unread > 0 && html`<span class="count" aria-label=${t("list.unread", { count: unread })}>${unread}</span>`}
         </button>
       </li>`;

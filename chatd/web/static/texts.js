@@ -43,6 +43,7 @@ const TABLE = {
   "list.you": ["You: {text}", "我：{text}"],
   "thread.none": ["Choose a conversation.", "请选择一个会话。"],
   "thread.write": ["Write to {name}", "发消息给 {name}"],
+  "thread.too_long": ["This text is too long: {bytes} of at most {most} bytes. Shorten it, or send it in parts.", "文本过长：{bytes} 字节，最多 {most} 字节。请缩短或分条发送。"],
   "thread.send": ["Send", "发送"],
   "thread.earlier": ["Loading earlier messages…", "正在加载更早的消息…"],
   "thread.beginning": ["The beginning of the conversation", "会话的开头"],
@@ -208,6 +209,9 @@ export function t(key, values = {}) {
   const text = TABLE[key]?.[LANGUAGES.indexOf(current)] ?? key;
   return text.replace(/\{(\w+)\}/g, (_, name) => String(values[name] ?? ""));
 }
+
+/** The beginning of a text, in whole characters. @param {string} text @param {number} most UTF-16 units */
+export const cut = (text, most) => text.slice(0, most).replace(/[\ud800-\udbff]$/, "");
 
 /** The time of day. @param {number} ms */
 export const time = (ms) => new Date(ms).toLocaleTimeString(current, { hour: "2-digit", minute: "2-digit" });

@@ -12,12 +12,12 @@
  */
 
 import { Attachments, Lightbox } from "./attachments.js";
-import { Composer } from "./composer.js";
+import { Composer, useExcess } from "./composer.js";
 import { Action } from "./dialog.js";
 import { filesOf, lineOf } from "./files.js";
 import { GroupDetails } from "./groups.js";
 import { presenceOf } from "./people.js";
-import { day, t, time } from "./texts.js";
+import { cut, day, t, time } from "./texts.js";
 import { html, useEffect, useLayoutEffect, useMemo, useModel, useRef, useState } from "./ui.js";
 
 const BLOCK = 50;
@@ -60,8 +60,8 @@ function Message({ entry, conversation, onReply, onOpen }) {
     : edited === null
       ? html`<${Attachments} entry=${entry} conversation=${conversation} onOpen=${onOpen} />
           ${(entry.text !== "" || !entry.files?.length) && html`<${Text} text=${entry.text} />`}`
-      : html`<${Editor} text=${edited} onDone=${async (text) => {
-          if (text !== null && text !== entry.text) await conversation.edit(entry.seq, text).catch(() => {});
+      : html`<${Editor} chat=${conversation.chat} text=${edited} onDone=${async (text) => {
+          if (text !== null && text !== entry.text) await conversation.edit(entry.seq, text);
           edit(null);
         }} />`;
   const [isOpen, open] = useState(false);
@@ -81,8 +81,8 @@ function Message({ entry, conversation, onReply, onOpen }) {
   const answered = entry.reply > 0 && conversation.messages.find((one) => one.seq === entry.reply);
   return html`
     <article class=${`message${mine ? " mine" : ""}${entry.failed ? " failed" : ""}`} data-seq=${entry.seq}>
-      ${!mine && conversation.isGroup && html`<strong class="from">${entry.from}</strong>`}
-      ${answered && html`<blockquote>${answered.from}: ${lineOf(answered).slice(0, 120)}</blockquote>`}
+      ${!mine && conversation.isGroup && html`<strong class="from" dir="auto">${entry.from}</strong>`}
+      ${answered && html`<blockquote dir="auto">${answered.from}: ${cut(lineOf(answered), 120)}</blockquote>`}
       ${body}
       <span class="meta">
         ${entry.state === "edited" && html`<span>${t("thread.edited")}</span>`}
@@ -98,18 +98,25 @@ function Message({ entry, conversation, onReply, onOpen }) {
     </article>`;
 }
 
-function Editor({ text, onDone }) {
+/** onDone: fails with why the text was refused, which is then shown beside it. */
+function Editor({ chat, text, onDone }) {
   const field = useRef(null);
+  const [edited, setEdited] = useState(text);
+  const [refused, setRefused] = useState("");
+  const excess = useExcess(chat, edited);
   useEffect(() => field.current.focus(), []);
   const onKeyDown = (event) => {
-    if (event.isComposing) return;
+    if (event.isComposing || event.keyCode === 229) return;
     if (event.key === "Escape") onDone(null);
     if (event.key === "Enter" && !event.shiftKey) {
       event.preventDefault();
-      onDone(event.currentTarget.value.trim() || null);
+      if (!excess) onDone(edited.trim() || null).catch((error) => setRefused(error.message));
     }
   };
-  return html`<textarea ref=${field} class="editor" aria-label=${t("message.edit")} value=${text} onKeyDown=${onKeyDown}></textarea>`;
+  return html`
+    <textarea ref=${field} class="editor" dir="auto" aria-label=${t("message.edit")} value=${edited}
+      onInput=${(event) => setEdited(event.currentTarget.value)} onKeyDown=${onKeyDown}></textarea>
+    ${(excess || refused) && html`<p class="told" role="alert">${excess || refused}</p>`}`;
 }
 
 /** Messages of one block. It is drawn again only if one of them, or what the other has read, has changed. */
