@@ -18,7 +18,7 @@ ROOT_FLAG := $(if $(filter 0,$(shell id -u)),--allow-root)
 # The tests of `make check`: those that start no processes and depend on neither sockets nor timing.
 FAST_TESTS := $(wildcard tests/test_layers.py tests/test_docs.py tests/test_orders.py tests/test_scoreboard.py \
 	tests/test_sources.py tests/test_ranking.py tests/test_security_log.py tests/test_repeats.py tests/test_strict_modes.py \
-	tests/test_arguments.py tests/test_constraints.py \
+	tests/test_arguments.py tests/test_constraints.py tests/test_client_reference.py \
 	tests/master/test_upgrade_state.py tests/test_background.py tests/config tests/texts tests/wire tests/core tests/hooks \
 	tests/store/test_group_commit*.py tests/store/sqlite tests/harness tests/chatctl/show/test_server.py tests/test_runbook.py \
 	tests/net/websocket/test_handshake.py tests/net/websocket/test_frames.py \

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import get_type_hints
 
+import client_reference
 import manual_pages
 import msgspec
 
@@ -60,6 +61,7 @@ def generated() -> dict[Path, str]:
         **_with_table("docs/security.md", "security events", security_events()),
         **_with_table("docs/api.md", "routes", routes()),
         **_with_table("docs/metrics.md", "metrics", metrics()),
+        **_with_table("docs/python-client.md", "reference", client_reference.reference()),
         **_with_commands("man/chatctl.8", manual_pages.commands(chatctl.parser())),
         **_with_commands("man/chatd-setup.8", manual_pages.commands(chatd_setup.parser())),
     }
