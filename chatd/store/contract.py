@@ -182,6 +182,13 @@ class Head(NamedTuple):
     """How far the user has marked it as read."""
 
 
+class Position(NamedTuple):
+    """How far a user is in a conversation: what a client has received, and what the user has marked as read."""
+
+    delivered: Seq
+    seen: Seq
+
+
 class Unread(NamedTuple):
     """What a user has not read of a conversation. Own messages, what is older than the user's membership, and what was
     recalled, removed or deleted from the user's own history do not count.
@@ -238,9 +245,9 @@ class HistoryTables(Protocol):
         """The user's conversations by id, those above `after` (ids may be negative)."""
         ...
 
-    def delivered_to(self, of: Sequence[tuple[UserId, ConversationId]]) -> dict[ConversationId, Seq]:
-        """How far each of these users has received the conversation beside it; one that has no position is left out.
-        Cost: one row each."""
+    def positions(self, of: Sequence[tuple[UserId, ConversationId]]) -> dict[ConversationId, Position]:
+        """How far each of these users is in the conversation beside it; one that has no position is left out. Cost: one
+        row each."""
         ...
 
     def unread(self, user_id: UserId, heads: Sequence[Head]) -> list[Unread]:

@@ -1619,7 +1619,7 @@ class Session {
 /** A conversation. unread: messages of others after read; there are more if unread_more. mentioned: the seqs of those
  * that mention the user. user: the other one's number; none for a group. changes: the number of the last change.
  * @typedef {{with: string, id: ConversationId, user?: number, last: number, read: number, unread: number,
- *   delivered?: number, unread_more?: boolean, mentioned?: number[], changes?: number}} Head */
+ *   delivered?: number, other_read?: number, unread_more?: boolean, mentioned?: number[], changes?: number}} Head */
 /** state: sent, edited, recalled, removed, erased or expired; in the last four, the text is gone. sm: ms since the
  * epoch
  * @typedef {{seq: number, from: string, fp: string, text: string, typeu: number, sm: number, state?: string,

@@ -39,7 +39,11 @@ def test_the_sender_is_told_when_the_other_client_has_it(town: Town, transport: 
         by = {"id": town.ids[bob.name], "name": bob.name}
         assert await alice.hears("delivered") == {"event": "delivered", "with": bob.name, "by": by, "seq": 1}
         (head,) = (await alice.ask("sync"))["conversations"]
-        assert head["delivered"] == 1
+        assert (head["delivered"], head["other_read"]) == (1, 0)
+        await bob.ask("read", with_=alice.name, seq=1)
+        await alice.hears("read")
+        (head,) = (await alice.ask("sync"))["conversations"]
+        assert (head["delivered"], head["other_read"]) == (1, 1)
 
     run(story())
 

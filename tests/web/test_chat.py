@@ -219,6 +219,10 @@ def test_a_message_is_delivered_before_it_is_read(desk: Desk, site: Site) -> Non
         await alice.state_of("there?", "delivered")
         await bob.page.locator(".row", has_text="carol10").click()
         await alice.state_of("there?", "read")
+        await alice.page.reload()
+        await alice.is_live()
+        await alice.open("carol11")
+        await alice.state_of("there?", "read")
 
     desk.play(site, story)
 

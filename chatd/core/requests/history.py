@@ -33,7 +33,7 @@ from chatd.core.services import Services
 from chatd.core.sessions.session import Session
 from chatd.errors import ErrorCode, Refused
 from chatd.model import ALL_MEMBERS, SYSTEM, Audience, ConversationId, Group, GroupId, Message, Seq, User, UserId
-from chatd.store.contract import UNREAD_WINDOW, Head, Purpose, Tables, Unread
+from chatd.store.contract import UNREAD_WINDOW, Head, Position, Purpose, Tables, Unread
 
 _MAX_UNREAD_ROWS = 20 * UNREAD_WINDOW
 """Messages that one `sync` looks at to count what is unread. Beyond them the page ends."""
@@ -166,15 +166,15 @@ class _Marked(NamedTuple):
 
 
 class _Synced(NamedTuple):
-    """What a client misses of one conversation. last_change: None for a client that did not ask for changes. delivered:
-    how far the other user has received it; None for a client that does not ask, and where the user may not know."""
+    """What a client misses of one conversation. last_change: None for a client that did not ask for changes. other:
+    how far the other user is, as of _of_others(); None for a client that does not ask."""
 
     head: Head
     unread: Unread
     messages: list[Message]
     changes: list[PastChange]
     last_change: int | None
-    delivered: Seq | None
+    other: Position | None
 
     @property
     def place(self) -> str:
@@ -184,10 +184,10 @@ class _Synced(NamedTuple):
 def _synced(
     tables: Tables, me: UserId, arguments: Sync, limit: int, sees: Audience | None
 ) -> tuple[list[_Synced], bool]:
-    """A page of the conversations, and whether there are more. sees: as of _delivered(); None = that is not asked."""
+    """A page of the conversations, and whether there are more. sees: as of _of_others(); None = that is not asked."""
     found, room, room_for_changes = [], limit, limit
     heads, more = heads_with_unread(tables, me, arguments.after, limit)
-    positions = {} if sees is None else _delivered(tables, me, [head for head, _ in heads], sees)
+    positions = {} if sees is None else _of_others(tables, me, [head for head, _ in heads], sees)
     for head, unread in heads:
         place = place_of(head.other)
         has = arguments.cursors.get(place, head.delivered)
@@ -203,18 +203,19 @@ def _synced(
             if knows < last_change:
                 changes = changes_since(tables, me, head.conversation, knows, room_for_changes)
         room_for_changes -= len(changes)
-        delivered = positions.get(head.conversation)
-        found.append(_Synced(head, unread, messages, changes, last_change, delivered))
+        other = positions.get(head.conversation)
+        found.append(_Synced(head, unread, messages, changes, last_change, other))
     return found, more
 
 
-def _delivered(tables: Tables, me: UserId, heads: Sequence[Head], sees: Audience) -> dict[ConversationId, Seq]:
-    """How far the other user of each conversation of two has received it, where the user may know. sees: the operator's
-    default of who may."""
+def _of_others(tables: Tables, me: UserId, heads: Sequence[Head], sees: Audience) -> dict[ConversationId, Position]:
+    """How far the other user of each conversation of two is. Where the user may not know whether the other one is
+    online, `delivered` is -1. sees: the operator's default of who may."""
     others = {head.conversation: head.other.id for head in heads if isinstance(head.other, User) and head.other.id}
     codes = tables.consent.refusals(Purpose.SEE, [(me, other) for other in others.values()], sees)
-    may = [(other, key) for (key, other), code in zip(others.items(), codes, strict=True) if code is None]
-    return tables.history.delivered_to(may)
+    hidden = {key for key, code in zip(others, codes, strict=True) if code is not None}
+    found = tables.history.positions([(other, key) for key, other in others.items()])
+    return {key: one._replace(delivered=-1) if key in hidden else one for key, one in found.items()}
 
 
 def _shown_head(synced: _Synced) -> dict[str, object]:
@@ -232,8 +233,10 @@ def _shown_head(synced: _Synced) -> dict[str, object]:
         entry["unread_more"] = True
     if unread.mentioned:
         entry["mentioned"] = unread.mentioned
-    if synced.delivered is not None:
-        entry["delivered"] = synced.delivered
+    if synced.other is not None:
+        entry["other_read"] = synced.other.seen
+        if synced.other.delivered >= 0:
+            entry["delivered"] = synced.other.delivered
     if synced.last_change is not None:
         entry["changes"] = synced.last_change
     return entry
@@ -259,7 +262,7 @@ class HistoryOperations:
             "sync": Operation(
                 Sync,
                 "the user's conversations, with the messages that the client does not have yet",
-                '{"conversations":[{"id":int,"with":str,"user":int?,"last":seq,"read":seq,"delivered":seq?,"unread":int,"unread_more":true?,'
+                '{"conversations":[{"id":int,"with":str,"user":int?,"last":seq,"read":seq,"delivered":seq?,"other_read":seq?,"unread":int,"unread_more":true?,'
                 '"mentioned":[seq]?,"changes":int?}],"messages":[M with "with"],'
                 '"changes":[M with "with","change"]?,"more":bool}',
                 asks=Point.BEFORE_HISTORY,

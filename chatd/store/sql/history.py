@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from chatd.model import ConversationId, GroupId, Message, MessageState, Seq, UserId
+from chatd.store.contract import Position
 from chatd.store.sql.database import Backend, Database
 from chatd.store.sql.groups import SqlGroups
 from chatd.store.sql.messages import pair_of
@@ -68,13 +69,14 @@ class SqlHistory:
         row = self._db.execute("SELECT seen FROM `cursor` WHERE user_id = ? AND conversation = ?", where).fetchone()
         return int(row[0]) if row else 0
 
-    def delivered_to(self, of: Sequence[tuple[UserId, ConversationId]]) -> dict[ConversationId, Seq]:
-        found: dict[ConversationId, Seq] = {}
-        one = "SELECT conversation, delivered FROM `cursor` WHERE user_id = ? AND conversation = ?"
+    def positions(self, of: Sequence[tuple[UserId, ConversationId]]) -> dict[ConversationId, Position]:
+        found: dict[ConversationId, Position] = {}
+        one = "SELECT conversation, delivered, seen FROM `cursor` WHERE user_id = ? AND conversation = ?"
         for at in range(0, len(of), _TOGETHER):
             part = of[at : at + _TOGETHER]
             values = [value for pair in part for value in pair]
-            found.update(self._db.execute(" UNION ALL ".join([one] * len(part)), values).fetchall())
+            for conversation, *position in self._db.execute(" UNION ALL ".join([one] * len(part)), values):
+                found[conversation] = Position(*position)
         return found
 
     def mark_seen(self, user_id: UserId, conversation: ConversationId, seq: Seq) -> Seq:

@@ -94,8 +94,9 @@ export class Conversation extends Model {
 
   // ------------------------------------------------------------ loading
 
-  /** What the server says of it at a login. @param {{last: number, read: number, unread: number, delivered?: number}} head */
+  /** What the server says of it at a login. @param {{last: number, read: number, unread: number, delivered?: number, other_read?: number}} head */
   known(head) {
+    this.readByOther = Math.max(this.readByOther, head.other_read ?? 0);
     this.delivered = Math.max(this.delivered, head.delivered ?? 0);
     if (head.last < this.last) return; // more has come since it was asked
     Object.assign(this, { last: head.last, counted: head.last, read: head.read, unread: head.unread });

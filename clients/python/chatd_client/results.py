@@ -172,7 +172,8 @@ class History(msgspec.Struct, frozen=True):
 class Head(msgspec.Struct, frozen=True):
     """A conversation. unread: messages of others after `read`; there are more if unread_more. mentioned: the seqs of
     those that mention the user. user: the other one, 0 for a group. delivered: how far the other one's client has
-    received it; None without the feature `delivered`, and where this user may not know. changes: the number of the last
+    received it; None without the feature `delivered`, and where this user may not know. other_read: how far the other
+    one has read it; None without the feature. changes: the number of the last
     change; None from a server that does not number them."""
 
     place: str = field(name="with")
@@ -184,6 +185,7 @@ class Head(msgspec.Struct, frozen=True):
     mentioned: tuple[int, ...] = ()
     user: int = 0
     delivered: int | None = None
+    other_read: int | None = None
     changes: int | None = None
 
 
