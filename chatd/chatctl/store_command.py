@@ -1,6 +1,6 @@
 """The beginning of a command that changes the store itself, with or without a running server.
 
-Owns: begin().
+Owns: begin(); StoreCommands, of a command with several verbs.
 Elsewhere: whose the store is (chatctl.ownership), what is recorded of a change (chatctl.trail), the changes (accounts,
 bans, keys, webhooks).
 Fails: as become_owner: BootError.
@@ -8,6 +8,10 @@ Fails: as become_owner: BootError.
 
 from __future__ import annotations
 
+import argparse
+from collections.abc import Callable, Mapping
+
+from chatd.chatctl.accounts import StoredAccounts
 from chatd.chatctl.control_client import ControlClient, note
 from chatd.chatctl.ownership import become_owner
 from chatd.chatctl.trail import StoreTrail
@@ -22,3 +26,21 @@ def begin(config: Config, client: ControlClient, *, create: bool = False) -> Sto
     become_owner(config, create=create)
     note(f"store: {configured(config)}")
     return trail
+
+
+class StoreCommands:
+    """The verbs of one command. options: its arguments; the chosen verb is options.what."""
+
+    def __init__(self, config: Config, trail: StoreTrail, options: argparse.Namespace) -> None:
+        self._config = config
+        self._trail = trail
+        self._options = options
+        self._store = StoredAccounts(config)
+
+    def verbs(self) -> Mapping[str, Callable[[], int]]:
+        """Each returns the exit code."""
+        raise NotImplementedError
+
+    def run(self) -> int:
+        """Carry out the chosen one."""
+        return self.verbs()[self._options.what]()

@@ -14,18 +14,15 @@ import argparse
 import contextlib
 import io
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import segno
 
 from chatd import totp, wall_clock
 from chatd.chatctl import render
-from chatd.chatctl.accounts import StoredAccounts
 from chatd.chatctl.control_client import ControlClient, note
-from chatd.chatctl.store_command import begin
-from chatd.chatctl.trail import StoreTrail
+from chatd.chatctl.store_command import StoreCommands, begin
 from chatd.config import load as config_load
-from chatd.config.schema import Config
 from chatd.core.account_changes import named_or_numbered
 from chatd.errors import ErrorCode, Exit, Refused
 from chatd.model import User
@@ -44,21 +41,14 @@ def administrators(client: ControlClient, options: argparse.Namespace) -> int:
     return AdministratorCommands(config, trail, options).run()
 
 
-class AdministratorCommands:
-    def __init__(self, config: Config, trail: StoreTrail, options: argparse.Namespace) -> None:
-        self._config = config
-        self._trail = trail
-        self._options = options
-        self._store = StoredAccounts(config)
-
-    def run(self) -> int:
-        verbs: dict[str, Callable[[], int]] = {
+class AdministratorCommands(StoreCommands):
+    def verbs(self) -> Mapping[str, Callable[[], int]]:
+        return {
             "add": self._add,
             "list": self._list,
             "reset": self._reset,
             "revoke": self._revoke,
         }
-        return verbs[self._options.what]()
 
     def _add(self) -> int:
         role = AdminRole(self._options.role)

@@ -11,16 +11,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from chatd import api_keys, wall_clock
 from chatd.chatctl import render
-from chatd.chatctl.accounts import StoredAccounts
 from chatd.chatctl.control_client import ControlClient, note
-from chatd.chatctl.store_command import begin
-from chatd.chatctl.trail import StoreTrail
+from chatd.chatctl.store_command import StoreCommands, begin
 from chatd.config import load as config_load
-from chatd.config.schema import Config
 from chatd.errors import Exit
 from chatd.security_log import SecurityEvent
 from chatd.store.contract import ApiKey, NewApiKey
@@ -36,21 +33,14 @@ def keys(client: ControlClient, options: argparse.Namespace) -> int:
     return KeyCommands(config, trail, options).run()
 
 
-class KeyCommands:
-    def __init__(self, config: Config, trail: StoreTrail, options: argparse.Namespace) -> None:
-        self._config = config
-        self._trail = trail
-        self._options = options
-        self._store = StoredAccounts(config)
-
-    def run(self) -> int:
-        verbs: dict[str, Callable[[], int]] = {
+class KeyCommands(StoreCommands):
+    def verbs(self) -> Mapping[str, Callable[[], int]]:
+        return {
             "add": self._add,
             "list": self._list,
             "rotate": self._rotate,
             "revoke": self._revoke,
         }
-        return verbs[self._options.what]()
 
     def _add(self) -> int:
         options, secret, now_ms = self._options, api_keys.new(), wall_clock.now_ms()

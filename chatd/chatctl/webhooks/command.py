@@ -13,18 +13,16 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
 
 from chatd import wall_clock
 from chatd.chatctl import render
-from chatd.chatctl.accounts import StoredAccounts
 from chatd.chatctl.configured import NOT_DONE, find, may_forget, say_changed, say_tried
 from chatd.chatctl.control_client import ControlClient
-from chatd.chatctl.store_command import begin
-from chatd.chatctl.trail import StoreTrail
+from chatd.chatctl.store_command import StoreCommands, begin
 from chatd.config import load as config_load
 from chatd.config.schema import Config
 from chatd.errors import Exit
@@ -43,21 +41,14 @@ def webhooks(client: ControlClient, options: argparse.Namespace) -> int:
     return WebhookCommands(config, trail, options).run()
 
 
-class WebhookCommands:
-    def __init__(self, config: Config, trail: StoreTrail, options: argparse.Namespace) -> None:
-        self._config = config
-        self._trail = trail
-        self._options = options
-        self._store = StoredAccounts(config)
-
-    def run(self) -> int:
-        verbs: dict[str, Callable[[], int]] = {
+class WebhookCommands(StoreCommands):
+    def verbs(self) -> Mapping[str, Callable[[], int]]:
+        return {
             "list": self._list,
             "enable": self._enable,
             "replay": self._replay,
             "forget": self._forget,
         }
-        return verbs[self._options.what]()
 
     def _list(self) -> int:
         with contextlib.closing(self._store.open()) as tables:
