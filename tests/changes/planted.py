@@ -44,8 +44,8 @@ def outsiders_change() -> list[Planted]:
     def any_role(guard: Any, self: Any, group_id: int, user_id: int) -> Role:
         return guard(self, group_id, user_id) if self.is_member(group_id, user_id) else Role.MEMBER
 
-    def found(guard: Any, tables: Any, user: Any, place: str) -> int:
-        return -group_number(place) if place[0] == "#" else guard(tables, user, place)
+    def found(guard: Any, tables: Any, user: Any, place: str) -> Any:
+        return (place, -group_number(place)) if place[0] == "#" else guard(tables, user, place)
 
     return [
         (SqlGroups, "role", any_role),

@@ -105,8 +105,8 @@ def to_somebody_else() -> None:
 
     arrived = Delivery.arrived
 
-    def talkative(self: Any, message: Any, members_version: int) -> None:
-        arrived(self, message, members_version)
+    def talkative(self: Any, message: Any, members_version: int, **more: Any) -> None:
+        arrived(self, message, members_version, **more)
         if random.random() < 0.02:
             from chatd.protocol import Deliver
 

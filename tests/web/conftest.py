@@ -9,7 +9,11 @@ import pytest
 
 from tests.web.desk import Desk, Site
 
-PEOPLE = tuple(f"{name}{number}" for name in ("alice", "bob", "carol", "dora", "emil") for number in range(12))
+PEOPLE = tuple(
+    f"{name}{number}"
+    for name in ("alice", "bob", "carol", "dora", "emil", "fay", "gus", "hal", "ina", "jon")
+    for number in range(12)
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

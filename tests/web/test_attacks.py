@@ -72,7 +72,7 @@ def test_no_other_page_frames_it(desk: Desk, site: Site, elsewhere: str) -> None
     }"""
 
     async def story(stage: Stage) -> None:
-        victim = await stage.person("alice1")
+        victim = await stage.person("fay1")
         page = await hostile(stage, victim, elsewhere)
         for path in ("", "#x"):
             await page.evaluate(framed, site.url + path)
@@ -134,7 +134,7 @@ def test_no_other_page_acts_in_the_name_of_the_user(desk: Desk, site: Site, else
     """By fetch, form or WebSocket; nor does it log the user out, or in as somebody else."""
 
     async def story(stage: Stage) -> None:
-        victim = await stage.person("alice2")
+        victim = await stage.person("fay2")
         before = await cookies(victim)
         page = await hostile(stage, victim, elsewhere)
         told = await page.evaluate(CALLS, site.url)
@@ -143,13 +143,13 @@ def test_no_other_page_acts_in_the_name_of_the_user(desk: Desk, site: Site, else
         for path in ("chat/login", "chat/logout", "chat/register"):
             for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data"):
                 async with page.expect_response(site.url + path) as answered:
-                    await page.evaluate(FORM, [site.url + path, kind, "bob2", secret_of("bob2")])
+                    await page.evaluate(FORM, [site.url + path, kind, "gus2", secret_of("gus2")])
                 assert (await answered.value).status in (403, 415)
         assert await page.evaluate(SOCKET, site.url.replace("http", "ws", 1) + "websocket") == "refused"
         assert await cookies(victim) == before
         await victim.page.reload()
         await victim.is_live()
-        assert await victim.page.inner_text("h1") == "alice2"
+        assert await victim.page.inner_text("h1") == "fay2"
         own = site.url.replace("http", "ws", 1) + "websocket"
         assert await victim.page.evaluate(SOCKET, own) == "open"  # so that it was refused for where it came from
 
@@ -160,11 +160,11 @@ def test_a_cookie_from_before_the_login_is_worth_nothing_after_it(desk: Desk, si
     """Session fixation: whoever could plant a cookie, or had one of the browser, has no login by it."""
 
     async def story(stage: Stage) -> None:
-        victim, thief = await stage.visitor(), await stage.person("bob3")
+        victim, thief = await stage.visitor(), await stage.person("gus3")
         (planted,) = await thief.page.context.cookies()
         made_up: Any = {**{key: planted.get(key) for key in ("name", "domain", "path")}, "value": "fixed"}
         await victim.page.context.add_cookies([made_up])
-        await victim.log_in("alice3")
+        await victim.log_in("fay3")
         (cookie,) = await victim.page.context.cookies()
         assert cookie["name"] == planted["name"]
         assert cookie["value"] not in ("fixed", planted["value"])
@@ -175,7 +175,7 @@ def test_a_cookie_from_before_the_login_is_worth_nothing_after_it(desk: Desk, si
         await thief.page.reload()
         await thief.page.wait_for_selector("input[name=secret]")
         again = await stage.visitor()
-        await again.log_in("alice3")
+        await again.log_in("fay3")
         (other,) = await again.page.context.cookies()
         assert other["value"] != cookie["value"]  # each login has its own
 
@@ -192,7 +192,7 @@ def test_the_address_leads_nowhere_else_and_says_nothing(desk: Desk, site: Site,
     ]  # fmt: skip
 
     async def story(stage: Stage) -> None:
-        visitor = await stage.person("alice4")
+        visitor = await stage.person("fay4")
         await visitor.page.add_init_script(GUARD)
         for way in ways:
             await visitor.page.goto("about:blank")
@@ -223,14 +223,14 @@ def test_markup_of_others_is_text_everywhere(desk: Desk, site: Site) -> None:
     whole = " ".join(PAYLOADS)
 
     async def story(stage: Stage) -> None:
-        alice, bob = await stage.person("alice8"), await stage.visitor()
+        alice, bob = await stage.person("fay8"), await stage.visitor()
         await bob.page.add_init_script(GUARD + notes)
         await alice.page.add_init_script(GUARD)
-        await bob.log_in("bob8")
-        await alice.open("bob8")
+        await bob.log_in("gus8")
+        await alice.open("gus8")
         for payload in PAYLOADS:
             await alice.write(payload)
-        await bob.page.locator(".row", has_text="alice8").click()
+        await bob.page.locator(".row", has_text="fay8").click()
         for payload in PAYLOADS:
             await bob.sees(payload)
         assert [body for _, body in await bob.page.evaluate("notes")] == list(PAYLOADS)
@@ -258,7 +258,7 @@ async def groups(alice: Visitor, bob: Visitor, payload: str) -> None:
     await alice.page.get_by_role("button", name="Create").click()
     await alice.page.get_by_role("button", name="Members and rules").click()
     dialog = alice.page.get_by_role("dialog")
-    await dialog.get_by_placeholder("Name of the person").fill("bob8")
+    await dialog.get_by_placeholder("Name of the person").fill("gus8")
     await dialog.get_by_role("button", name="Invite").click()
     await bob.page.click("#tab-groups")
     await bob.page.locator(".person", has_text=payload).get_by_role("button", name="Join").click()

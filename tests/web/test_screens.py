@@ -93,12 +93,12 @@ def test_a_phone_is_enough(desk: Desk, site: Site) -> None:
     """One of list and conversation is shown, and everything is done with a finger."""
 
     async def story(stage: Stage) -> None:
-        alice, bob = await stage.person("dora11", **PHONE), await stage.person("emil11", **PHONE)
+        alice, bob = await stage.person("hal2", **PHONE), await stage.person("hal3", **PHONE)
         page = alice.page
         await page.locator(".sidebar input").tap()
-        await page.keyboard.type("emil11")
+        await page.keyboard.type("hal3")
         await page.get_by_role("button", name="New conversation").tap()
-        await page.wait_for_selector(".thread h2:has-text('emil11')")
+        await page.wait_for_selector(".thread h2:has-text('hal3')")
         assert not await page.locator(".sidebar").is_visible()
         await page.locator(".composer textarea").tap()
         await page.keyboard.type("by touch")
@@ -128,8 +128,8 @@ def test_the_page_is_mirrored(desk: Desk, site: Site) -> None:
     }"""
 
     async def story(stage: Stage) -> None:
-        dora = await stage.person("alice0")
-        await dora.open("carol0")
+        dora = await stage.person("hal0")
+        await dora.open("hal1")
         await dora.write("mirror")
         await dora.state_of("mirror", "stored")
         assert set((await dora.page.evaluate(places)).values()) == {True}

@@ -25,7 +25,7 @@ def test_a_text_that_is_too_long_is_told_and_kept(desk: Desk, site: Site) -> Non
     for_sure = "线" * (most // 3)
 
     async def story(stage: Stage) -> None:
-        dora, emil = await stage.pair("dora0", "emil0")
+        dora, emil = await stage.pair("ina0", "jon0")
         page = dora.page
         await paste(page, for_sure + "!?")
         told = page.get_by_role("alert").filter(has_text=f"{most + 2} of at most {most} bytes")
@@ -47,7 +47,7 @@ def test_a_text_that_is_too_long_is_told_and_kept(desk: Desk, site: Site) -> Non
 
 def test_an_edit_that_is_refused_is_kept(desk: Desk, site: Site) -> None:
     async def story(stage: Stage) -> None:
-        dora, emil = await stage.pair("dora1", "emil1")
+        dora, emil = await stage.pair("ina1", "jon1")
         await dora.write("short")
         await emil.sees("short")
         mine = dora.page.locator(".message.mine")
@@ -66,7 +66,7 @@ def test_an_edit_that_is_refused_is_kept(desk: Desk, site: Site) -> None:
 
 def test_enter_belongs_to_the_input_method_while_it_composes(desk: Desk, site: Site) -> None:
     async def story(stage: Stage) -> None:
-        dora, emil = await stage.pair("dora2", "emil2")
+        dora, emil = await stage.pair("ina2", "jon2")
         browser = await dora.page.context.new_cdp_session(dora.page)
         await dora.page.focus(FIELD)
         await browser.send("Input.imeSetComposition", {"text": "nihao", "selectionStart": 5, "selectionEnd": 5})
@@ -91,7 +91,7 @@ def test_emoji_stay_whole(desk: Desk, site: Site) -> None:
     cut = "a" * 99 + "😀" * 40
 
     async def story(stage: Stage) -> None:
-        dora, emil = await stage.pair("dora3", "emil3")
+        dora, emil = await stage.pair("ina3", "jon3")
         for text in (family, cut):
             await dora.page.focus(FIELD)
             await dora.page.keyboard.insert_text(text)
@@ -115,7 +115,7 @@ def test_texts_run_in_their_own_direction(desk: Desk, site: Site) -> None:
     directions = {"مرحبا بالعالم": "rtl", "שלום, this is mixed": "rtl", "hello שלום": "ltr"}
 
     async def story(stage: Stage) -> None:
-        dora, emil = await stage.pair("dora4", "emil4")
+        dora, emil = await stage.pair("ina4", "jon4")
         for text in directions:
             await dora.write(text)
             await emil.sees(text)
