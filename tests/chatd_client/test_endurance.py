@@ -39,7 +39,7 @@ async def cancelled_after(steps: int, work: Coroutine[Any, Any, Any]) -> bool:
     return is_running
 
 
-@pytest.mark.parametrize("scheme", ["tcp", "wss"])
+@pytest.mark.parametrize("scheme", ["tcp", pytest.param("wss", marks=pytest.mark.slow)])
 def test_a_slow_link_is_kept_and_loses_nothing(people: People, scheme: str) -> None:
     """It carries less than is written for seconds, longer than a client waits for signs of life."""
 

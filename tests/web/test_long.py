@@ -84,6 +84,35 @@ def test_a_long_conversation_scrolls_smoothly(desk: Desk, full: Site) -> None:
     desk.play(full, story)
 
 
+BACK = """async (pages) => {
+    const box = document.querySelector(".messages");
+    const moved = [];
+    const frame = () => new Promise((resolve) => requestAnimationFrame(resolve));
+    for (let count = 0; count < pages; count += 1) {
+        box.scrollTop = 2000; // near enough to the beginning for the next messages to be loaded
+        await frame();
+        const edge = box.getBoundingClientRect().top;
+        const before = box.querySelectorAll(".message").length;
+        const seen = [...box.querySelectorAll(".message")].find((one) => one.getBoundingClientRect().top >= edge);
+        const place = seen.getBoundingClientRect().top;
+        while (box.querySelectorAll(".message").length === before) await frame();
+        moved.push(Math.abs(seen.getBoundingClientRect().top - place));
+    }
+    return moved;
+}"""
+
+
+def test_what_is_read_stays_in_its_place_while_earlier_messages_come(desk: Desk, full: Site) -> None:
+    async def story(stage: Stage) -> None:
+        bob = await stage.person("bob")
+        await bob.page.locator(".row").first.click()
+        await bob.page.wait_for_selector(".message")
+        moved = await bob.page.evaluate(BACK, 30)
+        assert max(moved) <= 2, moved
+
+    desk.play(full, story)
+
+
 def test_a_long_list_is_shown(desk: Desk, full: Site) -> None:
     async def story(stage: Stage) -> None:
         carol = await stage.person("carol")

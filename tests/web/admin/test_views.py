@@ -181,7 +181,7 @@ def test_orders_are_given_and_dangerous_ones_need_a_code(office: Office, desk: D
     desk.play(office, story)
 
 
-@pytest.mark.parametrize(("scheme", "views"), [("light", VIEWS), ("dark", ("dashboard", "users", "log"))])
+@pytest.mark.parametrize(("scheme", "views"), [("light", VIEWS), pytest.param("dark", VIEWS, marks=pytest.mark.slow)])
 def test_a_reader_sees_everything_and_can_change_nothing(
     office: Office, desk: Desk, scheme: str, views: tuple[str, ...]
 ) -> None:
