@@ -15,7 +15,7 @@ from tests.harness.daemon import Daemon
 
 from .recorder import Client, client, until
 
-ELSEWHERE = {"help", "quit", "logout", "say", "chat", "register", "login", "takeover"}
+ELSEWHERE = {"help", "quit", "logout", "say", "chat", "register", "login", "takeover", "send-file", "save"}
 """Tried in test_commands, test_process, test_daemon and test_takeover."""
 TRIED: set[str] = set()
 
