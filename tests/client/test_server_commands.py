@@ -16,7 +16,7 @@ from tests.harness.daemon import Daemon
 from .recorder import Client, client, until
 
 ELSEWHERE = {"help", "quit", "logout", "say", "chat", "register", "login", "takeover", "send-file", "save"}
-"""Tried in test_commands, test_process, test_daemon and test_takeover."""
+"""Tried in test_commands, test_process, test_daemon, test_takeover and test_files."""
 TRIED: set[str] = set()
 
 
