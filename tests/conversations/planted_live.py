@@ -82,7 +82,7 @@ def mentions_without_limit() -> Planted:
     """A message may mention as many members as fit."""
     from chatd.core import messages
 
-    return messages, "_check_mentions", lambda guard, *asked: None
+    return messages, "_check_extras", lambda guard, *asked: None
 
 
 def replies_to_the_future() -> Planted:
