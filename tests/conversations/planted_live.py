@@ -89,8 +89,8 @@ def replies_to_the_future() -> Planted:
     """Nobody checks that there is a message with that number."""
     from chatd.store.sql.extras import ExtrasWriter
 
-    def trusting(guard: Any, self: Any, sender: Any, command: Any, extras: Any, last: int) -> Any:
-        return guard(self, sender, command, extras, 1 << 62)
+    def trusting(guard: Any, self: Any, draft: Any, extras: Any, last: int, before: Any) -> Any:
+        return guard(self, draft, extras, 1 << 62, before)
 
     return ExtrasWriter, "check", trusting
 
