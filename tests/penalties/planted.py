@@ -36,7 +36,7 @@ def checked_only_at_the_beginning() -> None:
     """Many attempts at once are all admitted before the first of them has failed."""
     from chatd.core.login_guard import LoginGuard
 
-    LoginGuard._check_again = lambda self, attempt: None  # type: ignore[method-assign]
+    LoginGuard.check_again = lambda self, attempt: None  # type: ignore[method-assign]
 
 
 def everybody_is_a_stranger() -> None:
