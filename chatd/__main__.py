@@ -14,13 +14,13 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from chatd import __version__, completion, plugin_check
+from chatd import __version__, completion, host_check, plugin_check
 from chatd.arguments import Parser
 from chatd.config import load as config_load
 from chatd.config import metrics_options, strict
 from chatd.config import render as config_render
 from chatd.config.schema import Config
-from chatd.config.validate import check_host, plain_passwords
+from chatd.config.validate import plain_passwords
 from chatd.errors import BootError, ConfigError, Exit
 from chatd.master import daemonize, privileges, start
 from chatd.master.certificates import CertificatesOf, expiry_warnings, read_all
@@ -29,8 +29,6 @@ from chatd.master.upgrade.execute import take_over
 from chatd.master.upgrade.preflight import OPTION as PREFLIGHT
 from chatd.master.upgrade.program import Program
 from chatd.master.upgrade.state import MasterState
-from chatd.tokens.check import check as check_token_keys
-from chatd.web_push.check import check as check_push_key
 from chatd.worker_context import WorkerContext
 
 
@@ -109,9 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _accept(loaded: config_load.Loaded, options: argparse.Namespace) -> None:
     """What a start checks of the configuration before it does anything. Raises ConfigError."""
-    check_host(loaded.config, loaded.name)
-    check_token_keys(loaded.config, loaded.name)
-    check_push_key(loaded.config, loaded.name)
+    host_check.check(loaded.config, loaded.name)
     if options.daemon and loaded.config.server.log_dir == "-":
         raise ConfigError(f'{loaded.name}: server.log_dir: "-" (standard error) cannot be used with --daemon')
     if not options.no_strict:

@@ -1,5 +1,4 @@
-"""What reads the store in order for others, put together for one worker: webhooks, bridges and
-notifications.
+"""What reads the store in order for others, put together for one worker: webhooks, bridges and notifications.
 
 Owns: making those that are configured. What is not configured is not imported.
 Elsewhere: what they do (webhooks, bridges, push), when they begin and end (worker).

@@ -14,6 +14,7 @@ import signal
 import sys
 import time
 
+from chatd import host_check
 from chatd.arguments import without_passwords
 from chatd.chatctl import render
 from chatd.chatctl.control_client import ControlClient, NotAllowed, ServerUnreachable, note
@@ -22,7 +23,6 @@ from chatd.chatctl.show import server as show_server
 from chatd.config import load as config_load
 from chatd.config import render as config_render
 from chatd.config.schema import Config
-from chatd.config.validate import check_host
 from chatd.errors import Exit
 from chatd.master.health import Reason
 from chatd.master.replies import (
@@ -45,8 +45,6 @@ from chatd.master.requests import (
     StopRequest,
 )
 from chatd.master.status import Status
-from chatd.tokens.check import check as check_token_keys
-from chatd.web_push.check import check as check_push_key
 
 GONE_S = 10.0
 """Time from the reply that the workers have left until the master must be gone too."""
@@ -135,9 +133,7 @@ def reload(client: ControlClient, options: argparse.Namespace) -> int:
         reply = client.ask(ReloadRequest(), ReloadReply)
     except ServerUnreachable as error:
         loaded = config_load.load(options.config)
-        check_host(loaded.config, loaded.name)
-        check_token_keys(loaded.config, loaded.name)
-        check_push_key(loaded.config, loaded.name)
+        host_check.check(loaded.config, loaded.name)
         client.signal_instead(signal.SIGHUP, error)
         note("sent; the result is in the log")
         return Exit.OK

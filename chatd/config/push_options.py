@@ -1,7 +1,7 @@
 """The section [push] of the configuration.
 
 Owns: PushOptions.
-Elsewhere: the whole schema (config.schema), checks (config.push), notifying (push).
+Elsewhere: the whole schema (config.schema), checks (config.push_checks), notifying (push).
 Fails: never; a value outside its limits is found by config.validate.
 """
 

@@ -260,11 +260,12 @@ def holds_secret(loaded: Loaded) -> bool:
         return True
     if any(one.secret and f"token_key[{at}].secret" not in written for at, one in enumerate(config.token_key)):
         return True
-    if config.login_http.secret and "login_http.secret" not in written:
-        return True
-    if config.files.s3_settings and "files.s3_settings" not in written:
-        return True
-    if config.push.key and "push.key" not in written:
+    secrets = {
+        "login_http.secret": config.login_http.secret,
+        "files.s3_settings": config.files.s3_settings,
+        "push.key": config.push.key,
+    }
+    if any(value and key not in written for key, value in secrets.items()):
         return True
     webhooks = [
         f"webhook[{at}].secrets[{of}]" for at, one in enumerate(config.webhook) for of in range(len(one.secrets))

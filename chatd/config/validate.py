@@ -21,7 +21,7 @@ from typing import Any
 
 import msgspec
 
-from chatd.config import admin_checks, bridges, file_checks, login_checks, metrics_options, push, urls, webhooks
+from chatd.config import admin_checks, bridges, file_checks, login_checks, metrics_options, push_checks, urls, webhooks
 from chatd.config.options import Option, allowed_values, options_of, toml
 from chatd.config.penalty_options import PenaltyOptions
 from chatd.config.people_options import LEAST_DAYS, RetentionOptions
@@ -169,7 +169,6 @@ def check(config: Config, problems: Problems) -> None:
     _check_plugins(config.hook, problems)
     webhooks.check(config.webhook, problems.add)
     bridges.check(config.bridge, problems.add)
-    push.check(config.push, problems.add)
     _check_urls(config, problems)
     _check_penalties(config.penalties, problems)
     _check_retention(config.retention, problems)
@@ -181,6 +180,7 @@ def check(config: Config, problems: Problems) -> None:
     for key, what in (
         *login_checks.problems(config),
         *file_checks.problems(config),
+        *push_checks.problems(config),
         *admin_checks.problems(config),
     ):
         problems.add(key, what)

@@ -64,15 +64,15 @@ class TypingNoticed(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=
     group_id: GroupId
 
 
-# ---------------------------------------------------------------- messages that change
-
-
 class DeliveredNoticed(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=42):
     """`by` has received the conversation with the user, up to seq. On the user's topic."""
 
     by: User
     user_id: UserId
     seq: Seq
+
+
+# ---------------------------------------------------------------- messages that change
 
 
 class MessageChanged(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=27):

@@ -288,8 +288,6 @@ class Core:
         if tell_others:
             self._bus.publish(EVERYBODY, bus_messages.encode(bus_messages.TracingAsked(user_id, for_s)))
 
-    # ---------------------------------------------------------------- the store
-
     # ---------------------------------------------------------------- the bus
 
     async def open(self, *, patient: bool = False) -> None:

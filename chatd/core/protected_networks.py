@@ -24,8 +24,8 @@ class Protected(NamedTuple):
 
 
 def protected_in(network: Network, config: Config, own: str) -> list[Protected]:
-    """What a ban of this network would hit. own: the address from which the operator is
-    logged in, "" = it is not known."""
+    """What a ban of this network would hit. own: the address from which the operator is logged in, "" = it is not
+    known."""
     listed = [(one, "penalties.allow lets it in") for one in config.penalties.allow]
     listed += [("127.0.0.0/8", "this host itself"), ("::1", "this host itself")]
     listed += [(address, "an address of this host") for address in _own_addresses()]

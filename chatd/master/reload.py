@@ -14,13 +14,12 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from chatd import log
+from chatd import host_check, log
 from chatd.config import load as config_load
 from chatd.config.diff import OptionChange, applicable, changes
 from chatd.config.load import Loaded, Secret
 from chatd.config.render import mask_option
 from chatd.config.schema import Config
-from chatd.config.validate import check_host
 from chatd.errors import ConfigError, Exit
 from chatd.master.certificates import CertificateKeeper, CertificatesOf, read_all
 from chatd.master.metrics.endpoint import Listening, MetricsEndpoint
@@ -28,8 +27,6 @@ from chatd.master.replies import ConfigDiffReply, ControlReply, PendingChange, R
 from chatd.master.worker_slot import Slot
 from chatd.master.workers import WorkerPool
 from chatd.orders import Answer, NotUnderstood, ReloadDone, ReloadOrder, ReloadRefused
-from chatd.tokens.check import check as check_token_keys
-from chatd.web_push.check import check as check_push_key
 
 ANSWER_S = 5.0
 COMMANDS = {
@@ -129,9 +126,7 @@ class Reload:
         self.count += 1
         try:
             loaded = self._read()
-            check_host(loaded.config, loaded.name)
-            check_token_keys(loaded.config, loaded.name)
-            check_push_key(loaded.config, loaded.name)
+            host_check.check(loaded.config, loaded.name)
             certificates = read_all(loaded.config, loaded.name)
             metrics = self._metrics.prepare(loaded.config.metrics, loaded.name)
         except ConfigError as error:

@@ -1,7 +1,8 @@
-"""The text of a message for clients that do not know that messages can change, or can have files.
+"""The text of a message for clients that do not know that messages can change, or can have files; and what clients that
+know files are shown when there is not room for all.
 
 Owns: shown_text(), the text that a waiting message has for them if its own is gone, and a line for each of its files;
-fitting it into a packet.
+fitting text or files into a packet.
 Elsewhere: clients that are given a message's state and files (wire.mobileimsdk.messages, core.requests.history); the
 addresses of files (core.file_addresses).
 Fails: never.
@@ -10,6 +11,8 @@ Fails: never.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+
+import msgspec
 
 from chatd.model import Message, MessageState
 from chatd.texts.sizes import size_text
@@ -47,6 +50,17 @@ def fit_shown(make: Callable[[str], bytes], message: Message, links: Sequence[st
             return fit(make, lines, limit), True
         return fit(lambda text: make(_with_lines(text, lines)), message.body, limit), True
     return fit(make, shown_text(message), limit), True
+
+
+def fit_files(make: Callable[[Message, str], bytes], message: Message, limit: int) -> bytes:
+    """make(message, text) with as many of its files as give at most `limit` bytes, and nothing of the text. They are
+    known not to fit all."""
+    packet, text = b"", ELLIPSIS if message.body else ""
+    for kept in range(len(message.attachments) - 1, -1, -1):
+        packet = make(msgspec.structs.replace(message, attachments=message.attachments[:kept]), text)
+        if len(packet) <= limit:
+            break
+    return packet
 
 
 def _lines(message: Message, links: Sequence[str]) -> str:

@@ -10,13 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+from chatd import host_check
 from chatd.chatctl.doctor.finding import Finding, Installation, error, note, ok, warning
 from chatd.config import metrics_options, urls
 from chatd.config.schema import Config
-from chatd.config.validate import check_host, plain_passwords
+from chatd.config.validate import plain_passwords
 from chatd.errors import ConfigError
-from chatd.tokens.check import check as check_token_keys
-from chatd.web_push.check import check as check_push_key
 
 
 class _Insecure(NamedTuple):
@@ -105,9 +104,7 @@ def deprecated(installation: Installation) -> Iterator[Finding]:
 def host(installation: Installation) -> Iterator[Finding]:
     """What the configuration needs of this host: users, plug-ins, libraries."""
     try:
-        check_host(installation.config, installation.loaded.name)
-        check_token_keys(installation.config, installation.loaded.name)
-        check_push_key(installation.config, installation.loaded.name)
+        host_check.check(installation.config, installation.loaded.name)
     except ConfigError as failure:
         for line in str(failure).splitlines():
             yield error(

@@ -17,7 +17,7 @@ from chatd import wall_clock
 from chatd.address_bans import FOREVER_MS, AddressBan, Network, network_named
 from chatd.core.protected_networks import protected_in
 from chatd.errors import ErrorCode, Refused
-from chatd.http.admin.requests import READ, WRITE, AdminCall, route
+from chatd.http.admin.requests import LONGEST_S, READ, WRITE, AdminCall, route
 from chatd.http.problems import HttpRefused
 from chatd.http.route import NoInput
 from chatd.orders import REASON_CHARS
@@ -39,7 +39,7 @@ class WantedBan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     banned."""
 
     network: _Text
-    for_s: Annotated[int, Meta(ge=0, le=100_000 * 86_400)] = 0
+    for_s: Annotated[int, Meta(ge=0, le=LONGEST_S)] = 0
     reason: Annotated[str, Meta(max_length=REASON_CHARS)] = ""
     force: bool = False
 

@@ -15,7 +15,7 @@ from msgspec import Meta
 
 from chatd import api_keys, invite_codes, wall_clock
 from chatd.errors import ErrorCode, Refused
-from chatd.http.admin.requests import FRESH, READ, WRITE, AdminCall, route
+from chatd.http.admin.requests import FRESH, LONGEST_S, READ, WRITE, AdminCall, route
 from chatd.http.route import NoInput
 from chatd.security_log import SecurityEvent
 from chatd.store.contract import NewApiKey, NewInvite
@@ -23,9 +23,8 @@ from chatd.texts import fields
 
 _NAME_CHARS = 64
 _NOTE_CHARS = 200
-_LONGEST_S = 100_000 * 86_400
 _Name = Annotated[str, Meta(min_length=1, max_length=_NAME_CHARS)]
-_Duration = Annotated[int, Meta(ge=0, le=_LONGEST_S)]
+_Duration = Annotated[int, Meta(ge=0, le=LONGEST_S)]
 
 
 class Key(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,7 +103,7 @@ class WantedInvite(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """uses: accounts that may be registered with it. for_s: how long it is valid."""
 
     uses: Annotated[int, Meta(ge=1, le=100_000)] = 1
-    for_s: Annotated[int, Meta(ge=1, le=_LONGEST_S)] = 7 * 86_400
+    for_s: Annotated[int, Meta(ge=1, le=LONGEST_S)] = 7 * 86_400
     note: Annotated[str, Meta(max_length=_NOTE_CHARS)] = ""
 
 

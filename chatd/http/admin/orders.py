@@ -13,12 +13,11 @@ the security trail: `administrator`.
 from __future__ import annotations
 
 import socket
-import time
 from typing import Any
 
 import msgspec
 
-from chatd import control_link
+from chatd import control_link, wall_clock
 from chatd.errors import ErrorCode, Refused
 from chatd.http.admin.requests import FRESH, READ, WRITE, AdminCall, route
 from chatd.http.problems import HttpRefused
@@ -116,7 +115,7 @@ async def live(call: AdminCall, _: object, __: NoInput) -> Sample:
     line = await ask(call, "status")
     assert line is not None
     found = msgspec.json.decode(line, type=_StatusReply)
-    return Sample(at_ms=int(time.time() * 1000), host=socket.gethostname(), status=found.status)
+    return Sample(at_ms=wall_clock.now_ms(), host=socket.gethostname(), status=found.status)
 
 
 ROUTES = (

@@ -37,6 +37,8 @@ FRESH = "fresh"
 """As WRITE, with a code of the second factor that was not used before."""
 _NAMES = {False: b"chatd-admin", True: b"__Secure-chatd-admin"}
 """By whether the page came over TLS, as the chat page's."""
+LONGEST_S = 100_000 * 86_400
+"""Of what is made with an end: a ban, a key, an invite code."""
 _ONLY_READS = "an administrator with the role `read` changes nothing"
 
 

@@ -110,12 +110,8 @@ RULES = (
         _no_user(
             *(("friend", "user_id"), ("friend", "friend_id"), ("block", "user_id"), ("block", "blocked_id")),
             *(("refusal", "user_id"), ("refusal", "friend_id"), ("correspondent", "user_id")),
-            *(
-                ("correspondent", "other_id"),
-                ("known_source", "user_id"),
-                ("cursor", "user_id"),
-                ("push_subscription", "user_id"),
-            ),
+            *(("correspondent", "other_id"), ("known_source", "user_id"), ("cursor", "user_id")),
+            ("push_subscription", "user_id"),
         ),
     ),
     Rule(

@@ -30,7 +30,7 @@ from chatd.model import (
 )
 from chatd.protocol import Announcement, Changed, FriendAnswered, LoginAccepted
 from chatd.wire.json_stream import ELLIPSIS, fit
-from chatd.wire.shown import fit_shown, shown_text, text_of
+from chatd.wire.shown import fit_files, fit_shown, shown_text, text_of
 
 LOGIN, LOGIN_ACK, LOGOUT, REGISTER, REGISTER_ACK, ONE_CHAT, ADD_FRIEND_REQ, ADD_FRIEND_ACK = range(1, 9)
 CREATE_GROUP, JOIN_GROUP, GROUP_CHAT, ERROR, ACK, GROUP_ACK, RECEIVED = range(9, 16)
@@ -145,19 +145,10 @@ def chat(message: Message, limit: int, mode: Mode, links: Sequence[str] = ()) ->
         if message.mentions:
             return chat(msgspec.structs.replace(message, mentions=()), limit, mode)
         if message.attachments:
-            return _with_fewer_files(message, limit, mode), True
+            return fit_files(
+                lambda fewer, text: chat_json(fewer, text, mode, has_all_files=False) + b"\0", message, limit
+            ), True
     return fit(lambda text: chat_json(message, text, mode) + b"\0", body, limit), True
-
-
-def _with_fewer_files(message: Message, limit: int, mode: Mode) -> bytes:
-    """As many of them as there is room for, and nothing of the text."""
-    packet, text = b"", ELLIPSIS if message.body else ""
-    for kept in range(len(message.attachments) - 1, -1, -1):
-        fewer = msgspec.structs.replace(message, attachments=message.attachments[:kept])
-        packet = chat_json(fewer, text, mode, has_all_files=False) + b"\0"
-        if len(packet) <= limit:
-            break
-    return packet
 
 
 def changed(event: Changed, limit: int) -> bytes:

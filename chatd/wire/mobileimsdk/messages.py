@@ -22,7 +22,7 @@ from chatd.wire.mobileimsdk.packets import (
     data_packet,
     numbered_packet,
 )
-from chatd.wire.shown import fit_shown, shown_text
+from chatd.wire.shown import fit_files, fit_shown, shown_text
 
 _LEAST_NAME_CHARS = 8
 """Of the group's name in a mark, if the text is cut as well."""
@@ -52,20 +52,11 @@ def packet_with_number(event: Deliver, form: str, limit: int) -> bytes:
     if len(packet) <= limit:
         return packet
     if message.attachments and len(compact_numbered_packet(message, fp, ELLIPSIS)) > limit:
-        return _with_fewer_files(event, form, limit)
+        note_cut(event, form)
+        return fit_files(
+            lambda fewer, text: compact_numbered_packet(fewer, fp, text, has_all_files=False), message, limit
+        )
     return _fitted(event, form, lambda text: compact_numbered_packet(message, fp, text), message.body, limit)
-
-
-def _with_fewer_files(event: Deliver, form: str, limit: int) -> bytes:
-    """They leave no room for a text: as many of them as there is room for."""
-    message, packet = event.message, b""
-    note_cut(event, form)
-    for kept in range(len(message.attachments) - 1, -1, -1):
-        fewer = msgspec.structs.replace(message, attachments=message.attachments[:kept])
-        packet = compact_numbered_packet(fewer, event.fp, ELLIPSIS if message.body else "", has_all_files=False)
-        if len(packet) <= limit:
-            break
-    return packet
 
 
 def marked_packet(event: Deliver, mark: GroupMark, form: str, limit: int) -> bytes:

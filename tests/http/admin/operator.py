@@ -143,4 +143,10 @@ class AdminHouse(House):
         return json.loads(out)
 
 
+def fresh(house: AdminHouse, operator: Operator) -> str:
+    """The header with a code that was not used."""
+    name = operator.get("me").json()["name"]
+    return f"Chatd-Code: {house.codes[name].next()}"
+
+
 Attack = Callable[[AdminHouse], Any]

@@ -23,8 +23,7 @@ from chatd.http.admin.requests import FRESH, READ
 from chatd.http.route import Route
 from chatd.http.table import ROUTES
 from tests.harness.switches import stops
-from tests.http.admin.operator import HOST, AdminHouse, Operator
-from tests.http.admin.test_orders import fresh
+from tests.http.admin.operator import HOST, AdminHouse, Operator, fresh
 from tests.http.raw import Raw, Said
 
 pytestmark = pytest.mark.xdist_group("http admin")
@@ -39,16 +38,6 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AdminHouse]:
     house = AdminHouse(tmp_path_factory.mktemp("attacks"), http={"origins": [ALLOWED]})
     yield house
     assert house.daemon.discard() == []
-
-
-@pytest.fixture(scope="module")
-def admin(house: AdminHouse) -> Operator:
-    return house.operator()
-
-
-@pytest.fixture(scope="module")
-def reader(house: AdminHouse) -> Operator:
-    return house.operator("read")
 
 
 # ---------------------------------------------------------------- every route of the API that the page has

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,8 +13,7 @@ from chatd.http.admin.calls import ROUTES
 from chatd.http.admin.requests import FRESH, READ, WRITE
 from tests.harness.daemon import TOP
 from tests.harness.deadline import wait_until
-from tests.http.admin.operator import AdminHouse, Operator
-from tests.http.admin.test_orders import fresh
+from tests.http.admin.operator import AdminHouse, Operator, fresh
 
 pytestmark = pytest.mark.xdist_group("http admin")
 EXAMPLES: dict[str, dict[str, object]] = {
@@ -31,23 +29,6 @@ EXAMPLES: dict[str, dict[str, object]] = {
     "orders/dangerous": {"cmd": "stop"},
 }
 """A good body of every call that has one."""
-
-
-@pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AdminHouse]:
-    house = AdminHouse(tmp_path_factory.mktemp("calls"))
-    yield house
-    assert house.daemon.discard() == []
-
-
-@pytest.fixture(scope="module")
-def admin(house: AdminHouse) -> Operator:
-    return house.operator()
-
-
-@pytest.fixture(scope="module")
-def reader(house: AdminHouse) -> Operator:
-    return house.operator("read")
 
 
 # ---------------------------------------------------------------- every call

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from chatd.errors import ErrorCode
@@ -14,32 +12,9 @@ from chatd.http.admin.requests import FRESH, READ
 from chatd.http.table import ROUTES as API
 from tests.harness.deadline import wait_until
 from tests.harness.switches import stops
-from tests.http.admin.operator import PASSWORD, AdminHouse, Operator
+from tests.http.admin.operator import PASSWORD, AdminHouse, Operator, fresh
 
 pytestmark = pytest.mark.xdist_group("http admin")
-
-
-@pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AdminHouse]:
-    house = AdminHouse(tmp_path_factory.mktemp("orders"))
-    yield house
-    assert house.daemon.discard() == []
-
-
-@pytest.fixture(scope="module")
-def admin(house: AdminHouse) -> Operator:
-    return house.operator()
-
-
-@pytest.fixture(scope="module")
-def reader(house: AdminHouse) -> Operator:
-    return house.operator("read")
-
-
-def fresh(house: AdminHouse, operator: Operator) -> str:
-    """The header with a code that was not used."""
-    name = operator.get("me").json()["name"]
-    return f"Chatd-Code: {house.codes[name].next()}"
 
 
 # ---------------------------------------------------------------- the good path

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -20,13 +19,6 @@ from tests.http.raw import Raw
 pytestmark = pytest.mark.xdist_group("http admin")
 STRANGER, ANOTHER = "127.7.1.3", "127.7.1.4"
 REFUSED = "unknown administrator, wrong password, or wrong code"
-
-
-@pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AdminHouse]:
-    house = AdminHouse(tmp_path_factory.mktemp("admin"))
-    yield house
-    assert house.daemon.discard() == []
 
 
 # ---------------------------------------------------------------- the good path
@@ -73,6 +65,7 @@ def test_chatctl_shows_and_revokes_them(house: AdminHouse) -> None:
     assert house.ctl("revoke", shown["name"])["revoked"]
     assert operator.get("live").code == ErrorCode.NOT_LOGGED_IN
     assert house.daemon.ctl_here("admin", "revoke", shown["name"])[0] == 1
+    house.administrator()
     assert "ROLE" in house.daemon.ctl_here("admin", "list")[1]
 
 

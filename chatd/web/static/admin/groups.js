@@ -11,7 +11,7 @@ import { t } from "../texts.js";
 import { html, useState } from "../ui.js";
 import { get, part, patch, put, remove, session } from "./calls.js";
 import { Found } from "./found.js";
-import { moment } from "./table.js";
+import { loading, moment } from "./table.js";
 
 const path = (number, ...more) => ["v1/groups", number, ...more].join("/");
 const ROLES = ["owner", "admin", "member"];
@@ -36,7 +36,7 @@ function Members({ number, version, changed }) {
 function One({ number, changed, gone }) {
   const [group, load, failure] = useLoaded(() => get(path(number)), [number]);
   const [version, setVersion] = useState(0);
-  if (group === null) return html`<section class="card"><p role="status">${failure || t("app.connecting")}</p></section>`;
+  if (group === null) return html`<section class="card">${loading(failure)}</section>`;
   const again = async () => {
     setVersion((one) => one + 1);
     await load();

@@ -12,7 +12,7 @@ import { t } from "../texts.js";
 import { html, useState } from "../ui.js";
 import { get, part, post, session } from "./calls.js";
 import { Form } from "./form.js";
-import { duration, moment, Table } from "./table.js";
+import { duration, loading, moment, Table } from "./table.js";
 
 const DAY_S = 86_400;
 
@@ -20,8 +20,6 @@ const DAY_S = 86_400;
 function Secret({ text, children }) {
   return html`<div class="card" role="status"><p>${children}</p><p class="secret" tabindex="0">${text}</p></div>`;
 }
-
-const loading = (failure) => html`<p role="status">${failure || t("app.connecting")}</p>`;
 
 export function Keys() {
   const [found, again, failure] = useLoaded(() => get("keys"), []);

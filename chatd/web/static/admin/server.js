@@ -12,15 +12,13 @@ import { t } from "../texts.js";
 import { html, useEffect, useRef, useState } from "../ui.js";
 import { begin, get, look, order, poll, post, session } from "./calls.js";
 import { Form } from "./form.js";
-import { duration, moment, Table } from "./table.js";
+import { duration, loading, moment, Table } from "./table.js";
 
 const LEVELS = ["DEBUG", "NORMAL", "WARNING", "ERROR"];
 const FILES = ["normal.log", "error.log"];
 /** Between two looks at the end of the log, ms. */
 const FOLLOW_MS = 1500;
 const KEPT_LINES = 1000;
-
-const loading = (failure) => html`<p role="status">${failure || t("app.connecting")}</p>`;
 
 export function Clients() {
   const [query, setQuery] = useState({ user: "", order: "since" });

@@ -1,7 +1,7 @@
 /**
  * Lists of the operator's page, and figures as people read them.
  *
- * Owns: Table, bytes(), duration(), moment(). Elsewhere: what is listed. Fails: never.
+ * Owns: Table, loading(), bytes(), duration(), moment(). Elsewhere: what is listed. Fails: never.
  *
  * @module admin/table
  */
@@ -29,6 +29,9 @@ export function Table({ title, columns, rows, keyOf, current }) {
       ${rows.length === 0 && html`<p class="empty">${t("admin.none")}</p>`}
     </div>`;
 }
+
+/** In place of something that is not loaded yet. @param {string} failure why it cannot be; "" = it may come */
+export const loading = (failure) => html`<p role="status">${failure || t("app.connecting")}</p>`;
 
 const UNITS = ["B", "kB", "MB", "GB", "TB"];
 

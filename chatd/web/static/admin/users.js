@@ -12,14 +12,14 @@ import { html, useState } from "../ui.js";
 import { Code, download, get, part, put, remove, session } from "./calls.js";
 import { Form } from "./form.js";
 import { Found } from "./found.js";
-import { moment, Table } from "./table.js";
+import { loading, moment, Table } from "./table.js";
 
 const path = (name, ...more) => ["v1/users", part(name), ...more].join("/");
 
 /** The sessions of one account, on all hosts. */
 function Sessions({ name }) {
   const [found, again, failure] = useLoaded(() => get(path(name, "sessions")), [name]);
-  if (found === null) return html`<p role="status">${failure || t("app.connecting")}</p>`;
+  if (found === null) return loading(failure);
   const columns = [
     ["users.wire", (one) => one.wire],
     ["users.since", (one) => moment(one.since_ms)],
@@ -62,7 +62,7 @@ function Doing({ user, again, gone }) {
 
 function One({ name, changed, gone }) {
   const [user, load, failure] = useLoaded(() => get(path(name)), [name]);
-  if (user === null) return html`<section class="card"><p role="status">${failure || t("app.connecting")}</p></section>`;
+  if (user === null) return html`<section class="card">${loading(failure)}</section>`;
   const again = async () => {
     await load();
     changed();
