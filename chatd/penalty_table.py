@@ -9,6 +9,8 @@ processes do: see Concurrency.
 The table has a fixed size. It consists of sets of WAYS records; a key belongs to one set, chosen by a hash with a
 random seed, so nobody can aim at the set of another source. When a set is full, its least harmful record is replaced:
 the one whose penalty ends first or has ended, and of those without a penalty the one with the fewest recent offences.
+The tags of all sets come first, then the records: looking for a key that has no record, as nearly every login does,
+touches tags alone. Pages that nobody has touched take no memory, and reading one counts.
 
 Concurrency: one memfd, mapped before the first fork and never moved. A change takes a record lock (fcntl) on the set,
 which the kernel releases when its process dies. A process that is stopped keeps it, so a change waits for at most
@@ -35,7 +37,7 @@ from typing import NamedTuple
 
 import msgspec
 
-FORMAT = 1
+FORMAT = 2
 """Raised when the records, the sets or the hash of keys change: a table of another format cannot be read."""
 WAYS = 32
 """Records of one set."""
@@ -51,14 +53,16 @@ _RECORD = struct.Struct(f"qqqIBB{SUBJECT_BYTES}s")
 each of the times is stored at once."""
 _VALUES = struct.Struct("qqqI")
 """The part of a record that changes."""
-_SET_BYTES = _TAGS_BYTES + WAYS * _RECORD.size
-TABLE_BYTES = SETS * _SET_BYTES
-"""Size of the whole table. Pages that were never written to take no memory."""
+_RECORDS_BYTES = WAYS * _RECORD.size
+TABLE_BYTES = SETS * (_TAGS_BYTES + _RECORDS_BYTES)
+"""Size of the whole table."""
 _MILLI = 1000
 _FADED_MS = 600_000
 """When records are compared, one offence less counts for every such time since."""
 _LOCK_TRIES = 50
 _LOCK_PAUSE_S = 0.00002
+_NO_TAG = bytes(_TAG_BYTES)
+"""In the place of a record that is not used."""
 _EMPTY_TAGS = bytes(_TAGS_BYTES)
 _CUT = "…".encode()
 
@@ -133,7 +137,7 @@ class PenaltyTable:
         self.state = before
         """To be given to a later program."""
         self._sets, self._seed, self._file = before.sets, before.seed, before.descriptor
-        self._memory = mmap.mmap(self._file, self._sets * _SET_BYTES)
+        self._memory = mmap.mmap(self._file, self._sets * (_TAGS_BYTES + _RECORDS_BYTES))
         self.replaced = 0
         """Records that this process has given up for others while they still counted."""
 
@@ -146,116 +150,110 @@ class PenaltyTable:
 
     def read(self, key: Key) -> Record:
         """The record, or NEVER. Costs a few microseconds; never waits."""
-        tag, start = self._place(key)
-        at = self._find(tag, start)
+        tag, number = self._place(key)
+        at = self._find(tag, number)
         if at < 0:
             return NEVER
-        offended_ms, until_ms, since_ms, milli = _VALUES.unpack_from(self._memory, self._record_at(start, at))
-        if self._memory[start + at * _TAG_BYTES : start + (at + 1) * _TAG_BYTES] != tag:
+        record = self._values(number, at)
+        if self._memory[_tag_slice(number, at)] != tag:
             return NEVER  # replaced while it was read
-        return Record(milli / _MILLI, offended_ms, since_ms, until_ms)
+        return record
 
     def update(self, key: Key, change: Callable[[Record], Record], at_ms: int) -> tuple[Record, Record]:
         """Replace the record by what `change` makes of it; (before, after). Exact between processes. at_ms: now, to
         choose what is replaced when the set is full."""
-        tag, start = self._place(key)
-        with self._locked(start):
-            at = self._find(tag, start)
-            before = NEVER if at < 0 else self._values(start, at)
+        tag, number = self._place(key)
+        with self._locked(number):
+            at = self._find(tag, number)
+            before = NEVER if at < 0 else self._values(number, at)
             after = change(before)
             if at >= 0:
-                self._write_values(start, at, after)
+                _VALUES.pack_into(self._memory, self._record_at(number, at), *_packed(after))
             elif after != NEVER:
-                self._insert(key, tag, start, after, at_ms)
+                self._insert(key, tag, number, after, at_ms)
         return before, after
 
     def remove(self, key: Key) -> bool:
         """Whether there was such a record."""
-        tag, start = self._place(key)
-        with self._locked(start):
-            at = self._find(tag, start)
+        tag, number = self._place(key)
+        with self._locked(number):
+            at = self._find(tag, number)
             if at >= 0:
-                self._clear_tag(start, at)
+                self._memory[_tag_slice(number, at)] = _NO_TAG
         return at >= 0
 
     # ---------------------------------------------------------------- all records
 
     def all(self) -> Iterator[Listed]:
         """Every record, in no order. Costs about 2 ms, and 2 microseconds a record."""
-        for start in range(0, self._sets * _SET_BYTES, _SET_BYTES):
-            tags = self._memory[start : start + _TAGS_BYTES]
-            if tags == _EMPTY_TAGS:
+        for number in range(self._sets):
+            if self._memory[_tags_slice(number)] == _EMPTY_TAGS:
                 continue
             for at in range(WAYS):
-                if any(tags[at * _TAG_BYTES : (at + 1) * _TAG_BYTES]):
-                    yield self._listed(start, at)
+                if self._memory[_tag_slice(number, at)] != _NO_TAG:
+                    yield self._listed(number, at)
 
     def clear(self) -> int:
         """Remove every record; how many there were."""
         removed = 0
-        for start in range(0, self._sets * _SET_BYTES, _SET_BYTES):
-            tags = self._memory[start : start + _TAGS_BYTES]
+        for number in range(self._sets):
+            tags = self._memory[_tags_slice(number)]
             if tags != _EMPTY_TAGS:
-                removed += sum(any(tags[at : at + _TAG_BYTES]) for at in range(0, _TAGS_BYTES, _TAG_BYTES))
-                self._memory[start : start + _TAGS_BYTES] = _EMPTY_TAGS
+                removed += sum(tags[at : at + _TAG_BYTES] != _NO_TAG for at in range(0, _TAGS_BYTES, _TAG_BYTES))
+                self._memory[_tags_slice(number)] = _EMPTY_TAGS
         return removed
 
     # ---------------------------------------------------------------- the memory
 
     def _place(self, key: Key) -> tuple[bytes, int]:
-        """(tag, start of the set)."""
+        """(tag, number of the set)."""
         text = f"{key.kind:d} {key.subject}".encode("utf-8", "surrogatepass")
         digest = blake2b(text, digest_size=16, key=self._seed).digest()
         tag = digest[:_TAG_BYTES]
-        if not any(tag):
-            tag = b"\1" * _TAG_BYTES  # zero means: no record
-        return tag, int.from_bytes(digest[_TAG_BYTES:]) % self._sets * _SET_BYTES
+        if tag == _NO_TAG:
+            tag = b"\1" * _TAG_BYTES
+        return tag, int.from_bytes(digest[_TAG_BYTES:]) % self._sets
 
-    def _find(self, tag: bytes, start: int) -> int:
-        """The number of the record in its set, or -1."""
+    def _find(self, tag: bytes, number: int) -> int:
+        """Where the record is in its set, or -1."""
+        start = number * _TAGS_BYTES
         end = start + _TAGS_BYTES
         at = self._memory.find(tag, start, end)
         while at >= 0 and (at - start) % _TAG_BYTES:
             at = self._memory.find(tag, at + 1, end)
         return -1 if at < 0 else (at - start) // _TAG_BYTES
 
-    def _record_at(self, start: int, at: int) -> int:
-        return start + _TAGS_BYTES + at * _RECORD.size
+    def _record_at(self, number: int, at: int) -> int:
+        return self._sets * _TAGS_BYTES + number * _RECORDS_BYTES + at * _RECORD.size
 
-    def _values(self, start: int, at: int) -> Record:
-        offended_ms, until_ms, since_ms, milli = _VALUES.unpack_from(self._memory, self._record_at(start, at))
+    def _values(self, number: int, at: int) -> Record:
+        offended_ms, until_ms, since_ms, milli = _VALUES.unpack_from(self._memory, self._record_at(number, at))
         return Record(milli / _MILLI, offended_ms, since_ms, until_ms)
 
-    def _write_values(self, start: int, at: int, record: Record) -> None:
-        _VALUES.pack_into(self._memory, self._record_at(start, at), *_packed(record))
-
-    def _clear_tag(self, start: int, at: int) -> None:
-        self._memory[start + at * _TAG_BYTES : start + (at + 1) * _TAG_BYTES] = bytes(_TAG_BYTES)
-
-    def _insert(self, key: Key, tag: bytes, start: int, record: Record, at_ms: int) -> None:
-        at = self._find(bytes(_TAG_BYTES), start)
+    def _insert(self, key: Key, tag: bytes, number: int, record: Record, at_ms: int) -> None:
+        at = self._find(_NO_TAG, number)
         if at < 0:
-            at = min(range(WAYS), key=lambda one: _harm(self._values(start, one), at_ms))
-            self.replaced += _harm(self._values(start, at), at_ms) > (0, 0.0)
-            self._clear_tag(start, at)
+            at = min(range(WAYS), key=lambda one: _harm(self._values(number, one), at_ms))
+            self.replaced += _harm(self._values(number, at), at_ms) > (0, 0.0)
+            self._memory[_tag_slice(number, at)] = _NO_TAG
         subject = _cut(key.subject)
         values = *_packed(record), key.kind, len(subject), subject
-        _RECORD.pack_into(self._memory, self._record_at(start, at), *values)
-        self._memory[start + at * _TAG_BYTES : start + (at + 1) * _TAG_BYTES] = tag
+        _RECORD.pack_into(self._memory, self._record_at(number, at), *values)
+        self._memory[_tag_slice(number, at)] = tag
 
-    def _listed(self, start: int, at: int) -> Listed:
-        values = _RECORD.unpack_from(self._memory, self._record_at(start, at))
+    def _listed(self, number: int, at: int) -> Listed:
+        values = _RECORD.unpack_from(self._memory, self._record_at(number, at))
         offended_ms, until_ms, since_ms, milli, kind, length, subject = values
         text = subject[:length].decode("utf-8", "replace")
         return Listed(Kind(kind), text, Record(milli / _MILLI, offended_ms, since_ms, until_ms))
 
     @contextlib.contextmanager
-    def _locked(self, start: int) -> Iterator[None]:
+    def _locked(self, number: int) -> Iterator[None]:
         """The lock of one set, if it can be had soon."""
         held = False
         for _ in range(_LOCK_TRIES):
             try:
-                fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, start)
+                fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, number)
             except (BlockingIOError, PermissionError):
                 time.sleep(_LOCK_PAUSE_S)
             else:
@@ -265,13 +263,23 @@ class PenaltyTable:
             yield
         finally:
             if held:
-                fcntl.lockf(self._file, fcntl.LOCK_UN, 1, start)
+                fcntl.lockf(self._file, fcntl.LOCK_UN, 1, number)
 
 
 def _new_memory(sets: int) -> PenaltyTableState:
     descriptor = os.memfd_create("penalties", os.MFD_CLOEXEC)
-    os.ftruncate(descriptor, sets * _SET_BYTES)
+    os.ftruncate(descriptor, sets * (_TAGS_BYTES + _RECORDS_BYTES))
     return PenaltyTableState(descriptor=descriptor, format=FORMAT, sets=sets, seed=secrets.token_bytes(16))
+
+
+def _tags_slice(number: int) -> slice:
+    """Of one set."""
+    return slice(number * _TAGS_BYTES, (number + 1) * _TAGS_BYTES)
+
+
+def _tag_slice(number: int, at: int) -> slice:
+    start = number * _TAGS_BYTES + at * _TAG_BYTES
+    return slice(start, start + _TAG_BYTES)
 
 
 def _packed(record: Record) -> tuple[int, int, int, int]:

@@ -28,6 +28,15 @@ def test_a_hundred_thousand_sources_are_remembered_in_32_megabytes() -> None:
     table.close()
 
 
+def test_a_hundred_thousand_logins_without_a_failure_take_two_megabytes() -> None:
+    """The records of most users are never there, and are looked for at each login."""
+    table = PenaltyTable(SETS)
+    for number in range(REMEMBERED):
+        assert table.read(Key(Kind.ACCOUNT, str(number))) == NEVER
+    assert os.fstat(table.state.descriptor).st_blocks * 512 <= 2.2e6
+    table.close()
+
+
 def test_a_flood_of_sources_does_not_push_out_a_penalty() -> None:
     table = PenaltyTable(sets=1)
     worst = Key(Kind.ACCOUNT, "7")
