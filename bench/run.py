@@ -200,7 +200,7 @@ def table(runs: Runs, errors: int) -> list[Row]:
         ]
     rows += _group_rows(mid) + _storm_rows(mid)
     what = f"WebSocket, {IDLE_USERS:,} first logins, 1 worker, then idle: PSS per connection, kB"
-    rows.append(Row(what, mid("idle, ws", "idle_kb"), ""))
+    rows.append(Row(what, mid("idle, ws", "idle_kb"), "<= 4"))
     sent = sum(one.sent for of in runs.values() for one in of)
     rows.append(Row(f"lost, doubled, reordered or refused, of {sent:,} messages", wrong(runs), "<= 0", digits=0))
     rows.append(Row("errors logged", errors, "<= 0", digits=0))

@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from chatd.arguments import PASSWORD_SEEN, Parser, duration_s, without_passwords
 from chatd.errors import Exit
+from tests.harness import quick
 
 SECRETS = (
     "mysql://chatd:hush@127.0.0.1:1/chatd",
@@ -54,11 +54,8 @@ def test_a_warning_names_the_other_ways(argument: str, capsys: pytest.CaptureFix
 
 
 def run(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "chatd.chatctl", "-c", str(directory / "chatd.toml"), *arguments],
-        capture_output=True, text=True, timeout=30, check=False,
-        env={**os.environ, "HUSHED": "mysql://chatd:hush@127.0.0.1:1/chatd"},
-    )  # fmt: skip
+    env = {**os.environ, "HUSHED": "mysql://chatd:hush@127.0.0.1:1/chatd"}
+    return quick.run(["-c", str(directory / "chatd.toml"), *arguments], cwd=directory, env=env)
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ class House(Town):
     """The people of a daemon whose bridge is NAME."""
 
     def ctl(self, *arguments: str, code: int = 0) -> Any:
-        got, out, err = self.daemon.ctl_here("bridge", *arguments, "--json")
+        got, out, err = self.daemon.ctl_said("bridge", *arguments, "--json")
         assert got == code, err
         return json.loads(out)
 

@@ -157,7 +157,7 @@ def test_users_of_the_other_side_are_nobody_here(house: House, rabbit: RabbitSer
                 with pytest.raises(AssertionError, match="not allowed"):
                     await house.register(name)
             house.ids[f"java:{number}"] = 0
-            got, _, err = house.daemon.ctl_here("user", "unlock", f"java:{number}")
+            got, _, err = house.daemon.ctl_said("user", "unlock", f"java:{number}")
             assert (got != 0, "never logs in here" in err) == (True, True)
             peer = await house.mobile_peer()
             with pytest.raises(Exception, match="1025"):

@@ -42,7 +42,7 @@ def stored_in(url: str) -> dict[Stream, list[str]]:
 
 
 def state(cluster: Cluster) -> dict[str, Any]:
-    _, out, _ = cluster.daemons[0].ctl_here("bridge", "list", "--json")
+    _, out, _ = cluster.daemons[0].ctl_said("bridge", "list", "--json")
     (found,) = json.loads(out)["bridges"]
     return found  # type: ignore[no-any-return]
 

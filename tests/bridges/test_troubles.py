@@ -72,7 +72,7 @@ def test_a_queue_with_other_properties_is_a_clear_error_until_it_is_gone(house: 
         assert "PRECONDITION_FAILED" in error
         assert house.daemon.logged("bridge stands still")
         assert "other properties" in (await asyncio.to_thread(house.ctl, "test", "java", code=1))["error"]
-        await until(10, "check says so", lambda: '"bridge"' in house.daemon.ctl_here("check", "--json")[1])
+        await until(10, "check says so", lambda: '"bridge"' in house.daemon.ctl_said("check", "--json")[1])
         outcome = await bob.say("java:anna", "while nothing works")
         assert outcome is not None
         assert outcome.ok
@@ -82,7 +82,7 @@ def test_a_queue_with_other_properties_is_a_clear_error_until_it_is_gone(house: 
             assert packet["from"] == f"chatd:{bob.name}"
             await until(30, "it works", lambda: house.state()["state"] == "working")
             assert (await asyncio.to_thread(house.ctl, "test", "java"))["ok"] is True
-        assert house.daemon.ctl_here("bridge", "test", "nobody")[0] == 1
+        assert house.daemon.ctl_said("bridge", "test", "nobody")[0] == 1
 
     run(story(), 90)
 
@@ -136,7 +136,7 @@ def test_a_rabbitmq_that_is_silent_delays_nobody_here(house: House, rabbit: Rabb
 def test_a_bridge_that_was_removed_is_forgotten(house: House, rabbit: RabbitServer) -> None:
     async def story() -> None:
         bob = await house.person("bob")
-        assert house.daemon.ctl_here("bridge", "forget", "java")[0] == 1, "it is configured"
+        assert house.daemon.ctl_said("bridge", "forget", "java")[0] == 1, "it is configured"
         daemon = house.daemon
         assert await asyncio.to_thread(daemon.stop) == 0
         late = [path.read_text() for path in (daemon.root / "late").iterdir()]

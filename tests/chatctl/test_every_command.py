@@ -70,7 +70,7 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
 
 @pytest.mark.parametrize("name", sorted(SHOWING))
 def test_its_json_is_one_object_with_a_version(daemon: Daemon, name: str) -> None:
-    _, out, said = daemon.ctl_here(*name.split(), *SHOWING[name], "--json")
+    _, out, said = daemon.ctl_said(*name.split(), *SHOWING[name], "--json")
     lines = out.splitlines()
     assert len(lines) == 1, said
     found = json.loads(lines[0])

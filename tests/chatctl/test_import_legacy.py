@@ -7,7 +7,6 @@ import json
 import socket
 import sqlite3
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import pytest
 from chatd.errors import Exit
 from chatd.importer.charset import Guess, guess
 from tests.chatctl.legacy_server import OldDatabase, one_chat, ordinary
+from tests.harness import quick
 from tests.harness.daemon import Daemon
 from tests.harness.deadline import run
 from tests.harness.mariadb import MariaDB
@@ -27,11 +27,8 @@ NAMES = ("李四", "张三丰", "王五", "中文", "用户名字")
 
 def take_over(daemon: Daemon, url: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     source = [] if "--undo" in arguments else ["env:OLD"]
-    return subprocess.run(
-        [sys.executable, "-m", "chatd.chatctl", "-c", daemon.config_file, "import-chatserver", *source, *arguments],
-        cwd=daemon.root, env={**daemon.env, "OLD": url}, stdin=subprocess.DEVNULL, capture_output=True, text=True,
-        timeout=100, check=False,
-    )  # fmt: skip
+    command = ["-c", str(daemon.config_file), "import-chatserver", *source, *arguments]
+    return quick.run(command, cwd=daemon.root, env={**daemon.env, "OLD": url}, limit_s=100)
 
 
 def names_in(daemon: Daemon) -> list[str]:

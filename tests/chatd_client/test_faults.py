@@ -370,7 +370,7 @@ def test_a_session_that_ended_raises_in_everything_that_waits(people: People) ->
         ann, bob = await people.user("ann"), await people.user("bob")
         async with people.client(ann, port=proxy.port) as a, people.client(bob):
             waiting = [asyncio.create_task(a.receive()), asyncio.create_task(read_events(a))]
-            code, _, said = await asyncio.to_thread(people.daemon.ctl_here, "kick", ann)
+            code, _, said = await asyncio.to_thread(people.daemon.ctl_said, "kick", ann)
             assert code == 0, said
             for one in waiting:
                 with pytest.raises(Kicked):

@@ -310,7 +310,7 @@ def test_a_changed_password_is_used_for_the_next_login(people: People) -> None:
             await a.account.change_password(people.town.secret, "another secret")
             sessions = await a.account.sessions()
             assert [(one.wire, one.this) for one in sessions.sessions] == [("mobileimsdk", True)]
-            assert people.daemon.ctl_here("kick", "--address", "127.255.255.254")[0] in (0, 1)  # nobody
+            assert people.daemon.ctl_said("kick", "--address", "127.255.255.254")[0] in (0, 1)  # nobody
             assert (await a.account.whoami()).name == ann
         with pytest.raises(LoginRefused) as refused:
             async with people.client(ann):
@@ -349,7 +349,7 @@ def test_an_operator_ends_the_session(people: People) -> None:
     async def story() -> None:
         ann = await people.user("ann")
         async with people.client(ann) as a:
-            code, _, said = await asyncio.to_thread(people.daemon.ctl_here, "kick", ann)
+            code, _, said = await asyncio.to_thread(people.daemon.ctl_said, "kick", ann)
             assert code == 0, said
             with pytest.raises(Kicked) as kicked:
                 await a.receive(10)

@@ -327,7 +327,7 @@ def test_draining_an_upgrade_and_a_kick(make_daemon: Callable[..., Daemon], tmp_
             """)
         assert asked <= waited + 1 < asked + 10_000
         await place.run('await b.send(ann, "2"); equal(await texts(a, 1), ["2"]);', ann=ann)
-        code, _, said = await asyncio.to_thread(people.daemon.ctl_here, "kick", ann)
+        code, _, said = await asyncio.to_thread(people.daemon.ctl_said, "kick", ann)
         assert code == 0, said
         await place.run("""
             await until("it is ended", () => a.state === State.CLOSED);

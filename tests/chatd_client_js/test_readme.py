@@ -85,7 +85,7 @@ def test_the_program_that_reads_what_is_unread(people: People, tmp_path: Path) -
             await program.prints(f"{alice} is offline")
             async with people.client(alice):
                 await program.prints(f"{alice} is online")
-            await asyncio.to_thread(people.daemon.ctl_here, "broadcast", "tea is ready")
+            await asyncio.to_thread(people.daemon.ctl_said, "broadcast", "tea is ready")
             assert await program.exit_code() == 0
             assert program.lines[:3] == [f"{alice}: 2 unread", f"  1 {alice}: one", f"  2 {alice}: two"]
             assert program.lines[-1] == "the operator says: tea is ready"

@@ -44,7 +44,7 @@ class Hosts:
     def ctl(self, *arguments: str, given: str = "") -> str:
         """On the first host."""
         with mock.patch("sys.stdin", io.StringIO(given)):
-            code, out, err = self.cluster.daemons[0].ctl_here(*arguments)
+            code, out, err = self.cluster.daemons[0].ctl_said(*arguments)
         assert code == 0, err
         return out
 
@@ -138,7 +138,7 @@ def test_guesses_on_one_host_have_their_price_on_the_other(hosts: Hosts) -> None
         10, "told to the other host", lambda: there.log_in(name, codes.wrong()).code == ErrorCode.TOO_MANY_ATTEMPTS, 0.2
     )
     for daemon in hosts.cluster.daemons:
-        daemon.ctl_here("penalties", "clear", "--all")
+        daemon.ctl_said("penalties", "clear", "--all")
 
 
 def test_an_order_reaches_people_on_the_other_host(hosts: Hosts) -> None:

@@ -40,7 +40,7 @@ class Hosts:
         self._users = 0
 
     def ctl(self, daemon: Daemon, *arguments: str) -> str:
-        code, out, err = daemon.ctl_here(*arguments)
+        code, out, err = daemon.ctl_said(*arguments)
         assert code == 0, err
         return out
 

@@ -41,7 +41,7 @@ def make_keys(daemon: Daemon, **scopes: str) -> dict[str, str]:
     open_tables(configured(load(str(daemon.config_file)).config), 10.0, create=True).close()
     keys = {}
     for name, which in scopes.items():
-        code, out, err = daemon.ctl_here("key", "add", name, "--scope", which)
+        code, out, err = daemon.ctl_said("key", "add", name, "--scope", which)
         assert code == 0, err
         keys[name] = out.split()[-1]
     return keys

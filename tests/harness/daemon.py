@@ -8,8 +8,6 @@ Fails: DaemonError with the end of the daemon's own output.
 
 from __future__ import annotations
 
-import contextlib
-import io
 import itertools
 import json
 import os
@@ -26,10 +24,8 @@ from typing import Any
 
 import psutil
 
-from chatd import log
-from chatd.chatctl import __main__ as chatctl
 from chatd.chatctl.control_client import ControlClient, ServerUnreachable
-from chatd.config.schema import LogOptions
+from tests.harness import quick
 from tests.harness.certificates import Certificate
 from tests.harness.deadline import wait_until
 
@@ -56,6 +52,10 @@ SECURE_LISTENERS = {
 HTTP_LISTENERS = {"http": ("http", "http")}
 """Of a daemon with the HTTP API."""
 WEBSOCKET_PATH = "/websocket"
+
+
+_AT_ITS_START = ("PYTHONUTF8", "PYTHONIOENCODING", "PYTHONWARNINGS", "LANG", "LC_ALL", "LC_CTYPE", "SSH_CONNECTION")
+"""Variables that count as they were when the program began."""
 
 
 class DaemonError(AssertionError):
@@ -336,24 +336,22 @@ class Daemon:
 
     def ctl(self, *arguments: str, limit_s: float = 30.0, input: str = "") -> subprocess.CompletedProcess[str]:
         """input: what it reads on standard input, a password for example."""
+        if self.python != sys.executable or any(self.env.get(name) != os.environ.get(name) for name in _AT_ITS_START):
+            return self.ctl_apart(*arguments, limit_s=limit_s, input=input)
+        arguments = ("-c", str(self.config_file), *arguments)
+        return quick.run(list(arguments), cwd=self.root, env=self.env, input=input, limit_s=limit_s)
+
+    def ctl_apart(self, *arguments: str, limit_s: float = 30.0, input: str = "") -> subprocess.CompletedProcess[str]:
+        """As ctl(), by a Python that begins with it, as every chatctl of an operator does."""
         return subprocess.run(
             [self.python, "-m", "chatd.chatctl", "-c", str(self.config_file), *arguments],
             cwd=self.root, env=self.env, input=input, capture_output=True, text=True, timeout=limit_s, check=False,
         )  # fmt: skip
 
-    def ctl_here(self, *arguments: str) -> tuple[int, str, str]:
-        """As ctl(), in this process, which saves the time that a program takes to begin: exit code, what it printed,
-        and what it said. Not for a configuration with server.user, who would be become."""
-        out, err = io.StringIO(), io.StringIO()
-        before = os.umask(0o077)
-        os.umask(before)
-        try:
-            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-                code = chatctl.main(["-c", str(self.config_file), *arguments])
-        finally:
-            os.umask(before)
-            log.setup(LogOptions(format="text"), "-")  # a command that changes the store has set it up for itself
-        return code, out.getvalue(), err.getvalue()
+    def ctl_said(self, *arguments: str) -> tuple[int, str, str]:
+        """As ctl(): exit code, what it printed, and what it said on standard error."""
+        done = self.ctl(*arguments)
+        return done.returncode, done.stdout, done.stderr
 
     def ask(self, request: bytes) -> dict[str, Any]:
         """A request on the control socket, as it is; the reply."""

@@ -61,7 +61,7 @@ def stops(bug: str, attack: Callable[[], object], *daemons: Daemon) -> None:
 
 def _forgive(daemons: Iterable[Daemon]) -> None:
     for daemon in daemons:
-        daemon.ctl_here("penalties", "clear", "--all")
+        daemon.ctl_said("penalties", "clear", "--all")
 
 
 @contextlib.contextmanager

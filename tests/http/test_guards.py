@@ -65,7 +65,7 @@ def attack_beyond_the_scope(house: GuardedHouse) -> None:
 def attack_with_a_revoked_key(house: GuardedHouse) -> None:
     """It is tried when both workers know a key that was made after it was revoked."""
     name, key = house.limited_key()
-    assert house.daemon.ctl_here("key", "revoke", name)[0] == 0
+    assert house.daemon.ctl_said("key", "revoke", name)[0] == 0
     house.limited_key()
     assert {status(house, key) for _ in range(6)} == {401}
 
@@ -74,7 +74,7 @@ def attack_with_an_expired_key(house: GuardedHouse) -> None:
     name, key = house.limited_key("--for", "2s")
 
     def state() -> str:
-        found = json.loads(house.daemon.ctl_here("key", "list", "--json")[1])["keys"]
+        found = json.loads(house.daemon.ctl_said("key", "list", "--json")[1])["keys"]
         return next(str(one["state"]) for one in found if one["name"] == name)
 
     wait_until(IN_FORCE_S, "its time is over", lambda: state() == "expired")

@@ -21,7 +21,7 @@ IN_FORCE_S = CHECK_S + 5
 
 
 def made(house: House, name: str, *more: str) -> str:
-    code, out, err = house.daemon.ctl_here("key", "add", name, "--scope", "messages:write", *more)
+    code, out, err = house.daemon.ctl_said("key", "add", name, "--scope", "messages:write", *more)
     assert code == 0, err
     return out.strip()
 
@@ -42,7 +42,7 @@ def on_every_worker(house: House, key: str, wanted: int) -> None:
 def key(pair: House) -> Iterator[str]:
     name = f"key {time.monotonic_ns()}"
     yield made(pair, name)
-    pair.daemon.ctl_here("key", "revoke", name)
+    pair.daemon.ctl_said("key", "revoke", name)
 
 
 @pytest.fixture(scope="module")
@@ -58,10 +58,10 @@ def test_a_key_works_until_it_is_revoked_without_a_restart(pair: House) -> None:
     assert key.startswith(PREFIX)
     assert len(key) == len(PREFIX) + 43
     on_every_worker(pair, key, 201)
-    code, out, _ = pair.daemon.ctl_here("key", "revoke", "shop")
+    code, out, _ = pair.daemon.ctl_said("key", "revoke", "shop")
     assert (code, out) == (0, "revoked: 1 key\n")
     on_every_worker(pair, key, 401)
-    assert pair.daemon.ctl_here("key", "revoke", "shop")[0] == 1
+    assert pair.daemon.ctl_said("key", "revoke", "shop")[0] == 1
 
 
 def test_a_kept_connection_does_not_keep_a_revoked_key(pair: House) -> None:
@@ -69,7 +69,7 @@ def test_a_kept_connection_does_not_keep_a_revoked_key(pair: House) -> None:
     on_every_worker(pair, key, 201)
     api = Api(pair.port, key)
     assert api.post("/v1/messages", {"to": "bob", "text": "hi"}).status == 201
-    pair.daemon.ctl_here("key", "revoke", "kept")
+    pair.daemon.ctl_said("key", "revoke", "kept")
     wait_until(IN_FORCE_S, "refused", lambda: api.post("/v1/messages", {"to": "bob", "text": "hi"}).status == 401)
     api.close()
 
@@ -77,12 +77,12 @@ def test_a_kept_connection_does_not_keep_a_revoked_key(pair: House) -> None:
 def test_a_rotated_key_works_beside_the_new_one_for_a_while(pair: House) -> None:
     old = made(pair, "rotating")
     on_every_worker(pair, old, 201)
-    code, new, err = pair.daemon.ctl_here("key", "rotate", "rotating", "--overlap", "1h")
+    code, new, err = pair.daemon.ctl_said("key", "rotate", "rotating", "--overlap", "1h")
     assert code == 0
     assert "stays valid until" in err
     on_every_worker(pair, new.strip(), 201)
     assert status(pair, old) == 201
-    newest = pair.daemon.ctl_here("key", "rotate", "rotating")[1].strip()
+    newest = pair.daemon.ctl_said("key", "rotate", "rotating")[1].strip()
     on_every_worker(pair, newest, 201)
     on_every_worker(pair, old, 401)
     on_every_worker(pair, new.strip(), 401)
@@ -92,13 +92,13 @@ def test_a_key_expires_by_itself(pair: House) -> None:
     key = made(pair, "brief", "--for", "5s")
     wait_until(IN_FORCE_S, "it works on both workers", lambda: {status(pair, key) for _ in range(8)} == {201})
     wait_until(IN_FORCE_S, "it has expired", lambda: {status(pair, key) for _ in range(8)} == {401})
-    found = json.loads(pair.daemon.ctl_here("key", "list", "--json")[1])["keys"]
+    found = json.loads(pair.daemon.ctl_said("key", "list", "--json")[1])["keys"]
     assert [one["state"] for one in found if one["name"] == "brief"] == ["expired"]
 
 
 def test_the_list_shows_everything_but_the_key(pair: House, key: str) -> None:
     for options in ((), ("--json",)):
-        code, out, _ = pair.daemon.ctl_here("key", "list", *options)
+        code, out, _ = pair.daemon.ctl_said("key", "list", *options)
         assert code == 0
         assert "messages:write" in out
         assert key not in out
@@ -110,7 +110,7 @@ def test_the_list_shows_everything_but_the_key(pair: House, key: str) -> None:
 
 def test_two_valid_keys_have_different_names(pair: House) -> None:
     made(pair, "twice")
-    code, out, err = pair.daemon.ctl_here("key", "add", "twice", "--scope", "admin")
+    code, out, err = pair.daemon.ctl_said("key", "add", "twice", "--scope", "admin")
     assert (code, out) == (1, "")
     assert "there is a valid key twice" in err
 
@@ -124,8 +124,8 @@ def test_a_scope_that_does_not_exist_is_refused_with_those_that_do(pair: House, 
 
 def test_the_trail_has_the_orders_and_the_refusals_with_the_name_of_the_key(pair: House) -> None:
     made(pair, "trailed")
-    pair.daemon.ctl_here("key", "rotate", "trailed")
-    pair.daemon.ctl_here("key", "revoke", "trailed")
+    pair.daemon.ctl_said("key", "rotate", "trailed")
+    pair.daemon.ctl_said("key", "revoke", "trailed")
     api = pair.api()
     answer = api.get("/v1/users")
     assert (answer.status, answer.code) == (403, ErrorCode.SCOPE_MISSING)
@@ -158,7 +158,7 @@ def test_guesses_get_a_penalty_for_their_source_and_a_valid_key_from_there_still
         assert raw.ask(post(pair.key, message("bob", "hi"))).status == 201
     refused = [one for one in pair.daemon.records() if one.get("security") == "api_key_refused"]
     assert source in {one["source"] for one in refused}
-    penalties = json.loads(pair.daemon.ctl_here("penalties", "--json")[1])
+    penalties = json.loads(pair.daemon.ctl_said("penalties", "--json")[1])
     assert source in json.dumps(penalties)
 
 
@@ -195,7 +195,7 @@ def test_parameters_that_mean_nothing_are_refused(pair: House) -> None:
 
 def test_requests_beyond_the_scope_spend_the_rate_of_the_key(limited: House) -> None:
     """So whoever has a key cannot ask without end for what it does not allow."""
-    code, out, _ = limited.daemon.ctl_here("key", "add", "curious", "--scope", "users:read")
+    code, out, _ = limited.daemon.ctl_said("key", "add", "curious", "--scope", "users:read")
     assert code == 0
     api = limited.api(out.strip())
     wait_until(IN_FORCE_S, "the key is known", lambda: api.get("/v1/users").status == 200)
@@ -212,7 +212,7 @@ def test_the_last_use_is_written_down(tmp_path_factory: pytest.TempPathFactory) 
         before = int(time.time() * 1000)
         assert status(house, house.key) == 201
         assert house.daemon.stop() == 0
-        found = json.loads(house.daemon.ctl_here("key", "list", "--json")[1])["keys"]
+        found = json.loads(house.daemon.ctl_said("key", "list", "--json")[1])["keys"]
         used = {one["name"]: one["used_at_ms"] for one in found}
         assert before <= used["messages"] <= int(time.time() * 1000)
     finally:

@@ -80,7 +80,7 @@ def test_a_user_is_bound_by_consent_and_the_system_is_not(pair: House) -> None:
 def test_nobody_acts_for_a_locked_account(pair: House) -> None:
     name = user(pair, "locked")
     assert send(pair, to="bob", text="hi", **{"from": name}).status == 201
-    assert pair.daemon.ctl_here("user", "lock", name)[0] == 0
+    assert pair.daemon.ctl_said("user", "lock", name)[0] == 0
 
     def refusals() -> set[int]:
         return {send(pair, to="bob", text="hi", **{"from": name}).status for _ in range(6)}

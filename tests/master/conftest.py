@@ -20,6 +20,7 @@ import psutil
 import pytest
 
 from chatd.chatctl.control_client import ControlClient, ServerUnreachable
+from tests.harness import quick
 
 TRIAL = str(Path(__file__).with_name("trial_worker.py"))
 
@@ -77,10 +78,7 @@ class Server:
         )
 
     def ctl(self, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "chatd.chatctl", "-c", str(self.file), *arguments],
-            text=True, capture_output=True, timeout=30, check=False, **options,
-        )  # fmt: skip
+        return quick.run(["-c", str(self.file), *arguments], cwd=Path.cwd(), env=os.environ, **options)
 
     def status(self) -> dict[str, Any]:
         try:

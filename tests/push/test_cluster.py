@@ -43,7 +43,7 @@ def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[House, Hou
 
 
 def holder(*daemons: Daemon) -> str:
-    code, out, said = daemons[0].ctl_here("push", "show", "--json")
+    code, out, said = daemons[0].ctl_said("push", "show", "--json")
     assert code == 0, said
     found: dict[str, Any] = json.loads(out)
     return str(found["holder"])

@@ -265,7 +265,7 @@ def test_a_deleted_account_leaves_no_subscription(house: House) -> None:
         async with house.client(ann) as client:
             await subscribe(client, Browser(house.service))
         before = subscriptions(house)
-        code, _, said = house.daemon.ctl_here("user", "del", ann)
+        code, _, said = house.daemon.ctl_said("user", "del", ann)
         assert code == 0, said
         assert subscriptions(house) == before - 1
 

@@ -97,7 +97,7 @@ def test_what_the_configuration_does_not_have_is_refused(house: House) -> None:
 
 
 def test_the_operator_makes_a_key_once(house: House, tmp_path: Path) -> None:
-    ctl, file = house.daemon.ctl_here, tmp_path / "push.pem"
+    ctl, file = house.daemon.ctl_said, tmp_path / "push.pem"
     code, out, _ = ctl("push", "key", str(file), "--json")
     assert code == 0
     assert json.loads(out) == {"v": 1, "file": str(file), "public_key": VapidKey(file.read_text()).public}

@@ -93,7 +93,7 @@ async def as_a_user_who_is_called_like_a_number(house: House) -> bool:
 async def into_a_locked_account(house: House) -> bool:
     name = fresh_name()
     assert await comes_in(house.daemon, name, token(name))
-    code, _, said = house.daemon.ctl_here("user", "lock", name)
+    code, _, said = house.daemon.ctl_said("user", "lock", name)
     assert code == 0, said
     return await comes_in(house.daemon, name, token(name))
 
@@ -117,7 +117,7 @@ async def after_the_account_was_deleted(house: House) -> bool:
     name = fresh_name()
     kept = token(name)
     assert await comes_in(house.daemon, name, kept)
-    code, _, said = house.daemon.ctl_here("user", "del", name)
+    code, _, said = house.daemon.ctl_said("user", "del", name)
     assert code == 0, said
     return await comes_in(house.daemon, name, kept)
 

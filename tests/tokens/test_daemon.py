@@ -174,7 +174,7 @@ def test_keys_are_replaced_by_a_reload(house: House) -> None:
         daemon_file(root, "second.secret", SECRET[::-1])
         second = {"kid": "second", "algorithm": "HS256", "secret": f"file:{root / 'second.secret'}"}
         house.write(second)
-        code, _, said = daemon.ctl_here("reload")
+        code, _, said = daemon.ctl_said("reload")
         assert code == 0, said
         name = fresh_name()
         assert await entered(daemon, name, token(name)) == ErrorCode.BAD_CREDENTIALS
@@ -182,13 +182,13 @@ def test_keys_are_replaced_by_a_reload(house: House) -> None:
         assert await comes_in(daemon, name, raw({"alg": "HS256", "kid": "second"}, made, SECRET[::-1]))
         daemon.expect_error("configuration rejected, the previous one stays in force")
         daemon_file(root, "second.secret", "short")
-        code, _, said = daemon.ctl_here("reload")
+        code, _, said = daemon.ctl_said("reload")
         assert code == Exit.CONFIG
         assert "token_key[0].secret: has 5 bytes, HS256 needs 32" in said
         assert "short" not in said
         assert await comes_in(daemon, name, raw({"alg": "HS256", "kid": "second"}, made, SECRET[::-1])), "as before"
         house.write(secret_key(root))
-        code, _, said = daemon.ctl_here("reload")
+        code, _, said = daemon.ctl_said("reload")
         assert code == 0, said
         assert await comes_in(daemon, name, token(name))
         resident.say(home, "0", '{"op":"echo","ref":1,"text":"here"}', None, qos=False)
@@ -202,7 +202,7 @@ def test_keys_are_replaced_by_a_reload(house: House) -> None:
 
 
 def ctl(house: House, *arguments: str) -> str:
-    code, out, said = house.daemon.ctl_here(*arguments)
+    code, out, said = house.daemon.ctl_said(*arguments)
     assert code == 0, said
     return out
 
@@ -308,16 +308,16 @@ def test_a_slow_backend_stalls_no_other_login(house: House) -> None:
 
 def test_an_operator_makes_a_token(house: House) -> None:
     name = fresh_name()
-    code, out, said = house.daemon.ctl_here("token", name, "--for", "90s", "--json")
+    code, out, said = house.daemon.ctl_said("token", name, "--for", "90s", "--json")
     assert code == 0, said
     found = json.loads(out)
     assert (found["name"], found["expires_in_s"]) == (name, 90)
     assert run(comes_in(house.daemon, name, found["token"]))
-    assert house.daemon.ctl_here("token", name)[1].count(".") == 2
-    code, _, said = house.daemon.ctl_here("token", name, "--for", "7d")
+    assert house.daemon.ctl_said("token", name)[1].count(".") == 2
+    code, _, said = house.daemon.ctl_said("token", name, "--for", "7d")
     assert (code, "a token lives 1 to 86400 seconds" in said) == (1, True)
     for odd in ("admin", "x" * 65, "0"):
-        code, out, said = house.daemon.ctl_here("token", odd)
+        code, out, said = house.daemon.ctl_said("token", odd)
         assert (code, out.count(".")) == (0, 2)
         assert "it lets in only if there is an account with this name" in said
         assert run(entered(house.daemon, odd, out.strip())) in (ErrorCode.NAME_NOT_ALLOWED, ErrorCode.BAD_CREDENTIALS)
@@ -349,7 +349,7 @@ def test_no_log_and_no_configuration_that_is_shown_holds_a_secret(house: House) 
     for secret in secrets:
         assert not any(part in text for text in texts for part in (secret, secret.split(".")[-1]) if part)
     for what in (("config", "--json"), ("config", "diff"), ("status", "--json")):
-        _, out, said = house.daemon.ctl_here(*what)
+        _, out, said = house.daemon.ctl_said(*what)
         assert not any(secret in out + said for secret in secrets)
     dumped = house.daemon.test("-T").stdout
     assert "***" in dumped

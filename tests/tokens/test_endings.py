@@ -38,7 +38,7 @@ def test_during_and_after_an_upgrade(house: House) -> None:
         renewed = Guest.of(daemon, "chatserver", 60.0)
         await asyncio.gather(*(guest.come() for guest in (*guests, renewed)))
         told = asyncio.ensure_future(all_are_told(guests))
-        code, _, said = await asyncio.to_thread(daemon.ctl_here, "upgrade")
+        code, _, said = await asyncio.to_thread(daemon.ctl_said, "upgrade")
         assert code == 0, said
         assert not set(before) & set(daemon.workers())
         await renewed.log_in(token(renewed.name))  # on this wire it is refused unless it lengthens the session
@@ -74,7 +74,7 @@ def test_an_end_that_is_left_behind_would_be_noticed(house: House) -> None:
         with switched_off("the_end_is_left_behind", house.daemon):
             guest = Guest.of(house.daemon, "mobileimsdk", 1.5)
             await guest.come()
-            code, _, said = await asyncio.to_thread(house.daemon.ctl_here, "restart-workers")
+            code, _, said = await asyncio.to_thread(house.daemon.ctl_said, "restart-workers")
             assert code == 0, said
             with pytest.raises(TimeoutError):
                 await guest.is_told(max(0.0, guest.ends_at - time.time()) + 1.5)

@@ -71,7 +71,7 @@ def test_a_worker_imports_nothing_after_its_fork(make_daemon: Callable[..., Daem
             assert await comes_in(daemon, name := fresh_name(), pair(algorithm).sign(claims(name), f"key{at}"))
 
     run(story())
-    assert daemon.ctl_here("reload")[0] == 0
+    assert daemon.ctl_said("reload")[0] == 0
     assert daemon.stop() == 0
     backend.stop()
     (file,) = late.glob("worker-*")

@@ -47,7 +47,7 @@ class Site(Daemon):
         """Make accounts. The server runs, or will."""
         file = self.root / "people"
         file.write_text("".join(f"{name} {secret_of(name)}\n" for name in names))
-        code, _, said = self.ctl_here("user", "add", "--file", str(file), "--force")
+        code, _, said = self.ctl_said("user", "add", "--file", str(file), "--force")
         assert code == 0, said
 
     @property

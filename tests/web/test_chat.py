@@ -356,7 +356,7 @@ def test_a_login_that_counts_no_more_leads_back_to_the_form(desk: Desk, site: Si
     async def story(stage: Stage) -> None:
         carol = await stage.person("carol0")
         for order in ("lock", "unlock"):
-            assert site.ctl_here("user", order, "carol0")[0] == 0
+            assert site.ctl_said("user", order, "carol0")[0] == 0
         await carol.page.get_by_role("button", name="Continue here").click()
         await carol.page.get_by_text("Your login has ended").wait_for()
         carol.errors.clear()  # 401, which the browser calls an error

@@ -81,7 +81,7 @@ async def switch(page: Page, *, on: bool) -> None:
 
 
 def subscribed(site: Site) -> int:
-    code, out, said = site.ctl_here("push", "show", "--json")
+    code, out, said = site.ctl_said("push", "show", "--json")
     assert code == 0, said
     return int(json.loads(out)["subscriptions"])
 
@@ -160,7 +160,7 @@ def _has_left(site: Site, name: str) -> None:
     from tests.harness.deadline import wait_until
 
     def left() -> bool:
-        code, out, _ = site.ctl_here("user", "sessions", name, "--json")
+        code, out, _ = site.ctl_said("user", "sessions", name, "--json")
         return code == 0 and json.loads(out)["sessions"] == []
 
     wait_until(20, f"{name} has left", left)

@@ -18,7 +18,7 @@ class House(Town):
     receiver: Receiver
 
     def ctl(self, *arguments: str, code: int = 0) -> Any:
-        got, out, err = self.daemon.ctl_here("webhook", *arguments, "--json")
+        got, out, err = self.daemon.ctl_said("webhook", *arguments, "--json")
         assert got == code, err
         return json.loads(out)
 

@@ -54,7 +54,7 @@ class House:
         judge(self.receiver.requests()[self.seen :], self.stored())
 
     def state(self) -> dict[str, Any]:
-        code, out, err = self.cluster.daemons[0].ctl_here("webhook", "list", "--json")
+        code, out, err = self.cluster.daemons[0].ctl_said("webhook", "list", "--json")
         assert code == 0, err
         (found,) = json.loads(out)["webhooks"]
         return found  # type: ignore[no-any-return]

@@ -152,7 +152,7 @@ def test_a_planted_bug_is_found(tmp_path: Path, receiver: Receiver, bug: str) ->
 
 def is_up_to_date(daemon: Daemon) -> bool:
     """Whether the cursor is at the end of the store."""
-    code, out, err = daemon.ctl_here("webhook", "list")
+    code, out, err = daemon.ctl_said("webhook", "list")
     assert code == 0, err
     row = out.splitlines()[1].split()
     return row[0] == "crm" and row[2] == "0"

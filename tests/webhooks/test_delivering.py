@@ -143,7 +143,7 @@ def test_410_disables_until_an_operator_enables(house: House) -> None:
         await until(10, "it is disabled", lambda: house.state()["state"] == "disabled")
         house.receiver.behave()
         await ann.say(bob.name, "still gone")
-        await until(10, "check says so", lambda: "webhook-disabled" in house.daemon.ctl_here("check", "--json")[1])
+        await until(10, "check says so", lambda: "webhook-disabled" in house.daemon.ctl_said("check", "--json")[1])
         assert not any(e["data"].get("text") == "still gone" for e in house.receiver.events())
         house.ctl("enable", "crm")
         await house.came("gone")
@@ -181,9 +181,9 @@ def test_a_test_event_shows_whether_the_receiver_takes_it(house: House) -> None:
     assert house.receiver.events("webhook.test")
     house.receiver.behave(status=503)
     assert house.ctl("test", "crm", code=1)["error"] == "status 503"
-    assert house.daemon.ctl_here("webhook", "test", "nobody")[0] == 1
-    assert house.daemon.ctl_here("webhook", "enable", "nobody")[0] == 1
-    assert house.daemon.ctl_here("webhook", "forget", "crm")[0] == 1, "it is configured"
+    assert house.daemon.ctl_said("webhook", "test", "nobody")[0] == 1
+    assert house.daemon.ctl_said("webhook", "enable", "nobody")[0] == 1
+    assert house.daemon.ctl_said("webhook", "forget", "crm")[0] == 1, "it is configured"
 
 
 @pytest.mark.slow
@@ -236,7 +236,7 @@ def test_a_webhook_that_is_behind_is_told_to_the_operator(house: House) -> None:
         house.ctl("replay", "crm", "--position", at)
 
         def behind() -> dict[str, Any] | None:
-            reasons = json.loads(house.daemon.ctl_here("check", "--json")[1])["reasons"]
+            reasons = json.loads(house.daemon.ctl_said("check", "--json")[1])["reasons"]
             return next((one for one in reasons if one["code"] == "webhook-behind"), None)
 
         reason = await until(15, "check says so", behind, 0.1)

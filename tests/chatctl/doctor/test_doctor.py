@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import signal
@@ -10,12 +12,12 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from chatd.chatctl import __main__ as chatctl
 from chatd.chatctl.doctor import host, versions
 from chatd.chatctl.doctor.finding import Installation
 from chatd.chatctl.doctor.stores import skew
@@ -35,6 +37,19 @@ HERE = {"clock.synchronised", "configuration.insecure"}
 """Findings that depend on the machine, or that the configuration of tests has on purpose."""
 
 
+def here(daemon: Daemon, *arguments: str) -> tuple[int, str, str]:
+    """chatctl in this process, where a test changes what it finds: exit code, what it printed, and what it said."""
+    out, err = io.StringIO(), io.StringIO()
+    before = os.umask(0o077)
+    os.umask(before)
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            code = chatctl.main(["-c", str(daemon.config_file), *arguments])
+    finally:
+        os.umask(before)
+    return code, out.getvalue(), err.getvalue()
+
+
 def examined(
     daemon: Daemon, *options: str, prefix: tuple[str, ...] = ()
 ) -> tuple[int, dict[str, list[dict[str, Any]]]]:
@@ -48,7 +63,7 @@ def examined(
         )  # fmt: skip
         code, out, err = done.returncode, done.stdout, done.stderr
     else:
-        code, out, err = daemon.ctl_here("doctor", "--json", *options)
+        code, out, err = here(daemon, "doctor", "--json", *options)
     assert out, err
     found = json.loads(out)
     assert found["exit"] == code
@@ -87,7 +102,7 @@ def with_tables(daemon: Daemon, **tables: dict[str, Any]) -> Daemon:
 def test_a_server_that_is_well_has_nothing_but_what_tests_need(running: Daemon) -> None:
     _, found = examined(running)
     assert found.keys() <= HERE | {"limits.udp_buffers"}
-    shown = running.ctl_here("doctor", "--all")[1]
+    shown = running.ctl_said("doctor", "--all")[1]
     for text in ("accepts connections", "has no damaged page", "the newest", "is the installed version"):
         assert text in " ".join(shown.split())
     assert max(map(len, shown.splitlines())) <= 100
@@ -102,7 +117,7 @@ def test_nothing_is_created(stopped: Daemon) -> None:
 
 def test_a_configuration_with_mistakes_is_shown_whole(stopped: Daemon) -> None:
     with_tables(stopped, limits={"conections": 1}, log={"level": "LOUD"})
-    code, _, said = stopped.ctl_here("doctor")
+    code, _, said = stopped.ctl_said("doctor")
     assert code == 78
     assert "conections" in said
     assert "log.level" in said
@@ -319,11 +334,11 @@ def test_damaged_pages_and_an_old_schema(stopped: Daemon) -> None:
     stopped.ctl("user", "add", "alice", input="a password\n")
     stopped.stop()
     assert not {"store.pages", "store.schema", "store.readable"} & examined(stopped)[1].keys()
-    with closing(sqlite3.connect(path)) as db:
+    with contextlib.closing(sqlite3.connect(path)) as db:
         version = db.execute("PRAGMA user_version").fetchone()[0]
         db.execute(f"PRAGMA user_version = {version - 1}")
     assert f"has schema {version - 1}" in examined(stopped)[1]["store.schema"][0]["text"]
-    with closing(sqlite3.connect(path)) as db:
+    with contextlib.closing(sqlite3.connect(path)) as db:
         db.execute(f"PRAGMA user_version = {version + 1}")
     assert examined(stopped)[1]["store.schema"][0]["severity"] == "error"
     with path.open("r+b") as file:  # every page but the first, which has the schema
@@ -336,7 +351,7 @@ def test_damaged_pages_and_an_old_schema(stopped: Daemon) -> None:
 
 
 def test_pages_are_checked_beside_a_running_server(running: Daemon) -> None:
-    shown = running.ctl_here("doctor", "--all")[1]
+    shown = running.ctl_said("doctor", "--all")[1]
     assert "has no damaged page" in " ".join(shown.split())
     owner = (running.root / "state").stat().st_uid
     assert {path.stat().st_uid for path in (running.root / "state").iterdir()} == {owner}
@@ -365,7 +380,7 @@ def test_mysql_is_read_and_its_clock_compared(stopped: Daemon, mariadb: MariaDB)
     stopped.config_file.chmod(0o600)
     assert "store.readable" in examined(stopped)[1], "there are no tables yet"
     stopped.start()
-    _, out, _ = stopped.ctl_here("doctor", "--json")
+    _, out, _ = stopped.ctl_said("doctor", "--json")
     found = {one["check"]: one for one in json.loads(out)["findings"]}
     assert found["store.schema"]["severity"] == found["clock.store"]["severity"] == "ok"
 

@@ -24,7 +24,7 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
 
 def shown(town: Town, *arguments: str) -> dict[str, Any]:
     """What the command prints with --json."""
-    _, out, said = town.daemon.ctl_here(*arguments, "--json")
+    _, out, said = town.daemon.ctl_said(*arguments, "--json")
     assert out, said
     found: dict[str, Any] = json.loads(out)
     return found

@@ -138,7 +138,7 @@ class AdminHouse(House):
 
     def ctl(self, *arguments: str) -> Any:
         """chatctl admin … --json."""
-        code, out, err = self.daemon.ctl_here("admin", *arguments, "--json")
+        code, out, err = self.daemon.ctl_said("admin", *arguments, "--json")
         assert code == 0, err
         return json.loads(out)
 

@@ -56,7 +56,7 @@ def test_chatctl_shows_and_revokes_them(house: AdminHouse) -> None:
     operator = house.operator("read")
     (shown,) = [one for one in house.ctl("list")["administrators"] if one["name"] == operator.get("me").json()["name"]]
     assert (shown["role"], shown["used_at_ms"] > 0) == ("read", True)
-    assert house.daemon.ctl_here("admin", "add", shown["name"])[0] == 1, "it is one already"
+    assert house.daemon.ctl_said("admin", "add", shown["name"])[0] == 1, "it is one already"
     old = house.codes[shown["name"]]
     house.codes[shown["name"]] = Codes(house.ctl("reset", shown["name"])["secret"])
     assert operator.get("live").code == ErrorCode.NOT_LOGGED_IN
@@ -64,14 +64,14 @@ def test_chatctl_shows_and_revokes_them(house: AdminHouse) -> None:
     operator = operator.logged_in(shown["name"])
     assert house.ctl("revoke", shown["name"])["revoked"]
     assert operator.get("live").code == ErrorCode.NOT_LOGGED_IN
-    assert house.daemon.ctl_here("admin", "revoke", shown["name"])[0] == 1
+    assert house.daemon.ctl_said("admin", "revoke", shown["name"])[0] == 1
     house.administrator()
-    assert "ROLE" in house.daemon.ctl_here("admin", "list")[1]
+    assert "ROLE" in house.daemon.ctl_said("admin", "list")[1]
 
 
 def test_the_second_factor_is_shown_as_a_picture_and_an_address(house: AdminHouse) -> None:
     name = house.account()
-    code, out, _ = house.daemon.ctl_here("admin", "add", name)
+    code, out, _ = house.daemon.ctl_said("admin", "add", name)
     assert code == 0
     assert re.search(rf"^otpauth://totp/chatd:{name}%40\S+\?secret=[A-Z2-7]{{32}}&issuer=chatd$", out, re.MULTILINE)
     assert "▀" in out
@@ -82,7 +82,7 @@ def test_an_account_without_a_password_is_no_administrator(house: AdminHouse) ->
     api = house.api(house.admin)
     assert api.call("PUT", path_of("users", f"{name}x"), {}).status == 200
     api.close()
-    code, _, err = house.daemon.ctl_here("admin", "add", f"{name}x")
+    code, _, err = house.daemon.ctl_said("admin", "add", f"{name}x")
     assert (code, "no password" in err) == (1, True)
 
 

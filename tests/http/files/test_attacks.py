@@ -427,7 +427,7 @@ def test_an_upload_goes_on_with_another_worker(on_sqlite: Office) -> None:
         fields = {"Content_Type": UPLOAD_TYPE, "Upload_Offset": 0, "Content_Length": len(data)}
         raw.send(request("PATCH", begun["url"], b"", **fields) + data[:500_000])
         wait_until(10, "some of it has come", lambda: office.offset(begun["url"]) > 300_000)
-        code, _, error = office.daemon.ctl_here("restart-workers")
+        code, _, error = office.daemon.ctl_said("restart-workers")
         assert code == 0, error
     asyncio.run(after())
 

@@ -90,7 +90,7 @@ def test_one_that_answers_and_one_that_does_not(told: Told) -> None:
     assert down["failed_at_ms"]
     lag_ms = down["lag_ms"]
     told.until("down", lambda one: one["lag_ms"] > lag_ms)
-    _, out, _ = told.daemon.ctl_here("webhook", "list", "--json")
+    _, out, _ = told.daemon.ctl_said("webhook", "list", "--json")
     listed = {one["name"]: one for one in json.loads(out)["webhooks"]}
     same = ("state", "configured", "events", "position", "delivered", "dropped")
     for name in ("crm", "down"):

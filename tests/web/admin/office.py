@@ -35,7 +35,7 @@ class Office(Site):
         """Make accounts with these names and roles."""
         self.people(*roles)
         for name, role in roles.items():
-            code, out, err = self.ctl_here("admin", "add", name, "--role", role, "--json")
+            code, out, err = self.ctl_said("admin", "add", name, "--role", role, "--json")
             assert code == 0, err
             self.codes[name] = Codes(json.loads(out)["secret"])
 

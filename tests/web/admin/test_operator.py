@@ -58,7 +58,7 @@ def test_a_wrong_code_is_told_and_a_right_one_shows_the_server(office: Office, d
 def test_a_session_that_has_ended_is_told(office: Office, desk: Desk) -> None:
     async def story(stage: Stage) -> None:
         root = await operator(stage, "root1")
-        assert office.ctl_here("admin", "reset", "root1")[0] == 0
+        assert office.ctl_said("admin", "reset", "root1")[0] == 0
         await root.page.locator("[role=alert]", has_text="Your session has ended").wait_for()
         root.visitor.errors.clear()
 
