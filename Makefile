@@ -115,7 +115,7 @@ run: $(RUN_STAMP) $(VAR)/chatd.toml
 # ---------------------------------------------------------------- checking
 
 test: $(DEV_STAMP) tools
-	@$(BIN)/pytest -n 3 --dist loadgroup --reruns 1 --reruns-delay 1
+	@$(BIN)/pytest -n 4 --dist loadgroup --reruns 1 --reruns-delay 1
 
 test-slow: $(DEV_STAMP) tools
 	@.ci/tools lintian

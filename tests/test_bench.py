@@ -74,6 +74,7 @@ def test_holders_names_the_process_at_the_other_end(ideal: servers.Ideal) -> Non
         assert ideal.holders("mobileimsdk") == {client.getsockname()[1]: ideal.process.pid}
 
 
+@pytest.mark.slow
 def test_idle_users_are_counted_in_memory(ideal: servers.Ideal) -> None:
     one = load.run(ideal, "--idle", "--seconds", "0.1", users=500)
     assert 0.1 < one.idle_kb < 10

@@ -7,6 +7,7 @@ Fails: never.
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import msgspec
@@ -35,9 +36,10 @@ class OptionChange(msgspec.Struct, frozen=True):
     effect: Effect
 
 
-_EFFECTS: dict[str, dict[str, Effect]] = {
-    section: {option.name: option.effect for option in options_of(kind)} for section, kind in SECTIONS.items()
-}
+@functools.cache
+def _effects() -> dict[str, dict[str, Effect]]:
+    """Of the options by their sections. Made when it is needed, because it takes as long as loading twenty modules."""
+    return {section: {option.name: option.effect for option in options_of(kind)} for section, kind in SECTIONS.items()}
 
 
 def changes(old: Config, new: Config) -> tuple[OptionChange, ...]:
@@ -62,7 +64,7 @@ def changes(old: Config, new: Config) -> tuple[OptionChange, ...]:
 def _differences(section: str, label: str, old: Any, new: Any) -> list[OptionChange]:
     return [
         OptionChange(f"{label}.{name}", getattr(old, name), getattr(new, name), effect)
-        for name, effect in _EFFECTS[section].items()
+        for name, effect in _effects()[section].items()
         if getattr(old, name) != getattr(new, name)
     ]
 
@@ -135,5 +137,5 @@ def _keeping(running: Config, wanted: Config, effects: tuple[Effect, ...]) -> Co
 
 
 def _keep(section: str, running: Any, wanted: Any, effects: tuple[Effect, ...]) -> Any:
-    fixed = {name: getattr(running, name) for name, effect in _EFFECTS[section].items() if effect in effects}
+    fixed = {name: getattr(running, name) for name, effect in _effects()[section].items() if effect in effects}
     return msgspec.structs.replace(wanted, **fixed)

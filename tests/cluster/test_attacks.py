@@ -7,6 +7,8 @@ import asyncio
 import json
 from collections.abc import Callable
 
+import pytest
+
 from chatd.errors import ErrorCode
 from tests.cluster.cast import ALL_SEE, OLD_PACE, Note, Trial, try_cluster
 from tests.cluster.test_bus_lost import CAUGHT_UP_S, STATUS_S, bus_is
@@ -47,6 +49,7 @@ async def becomes_known(daemon: Daemon, source: str) -> None:
             pass
 
 
+@pytest.mark.slow
 def test_redis_is_killed_during_an_attack(
     make_cluster: Callable[..., Cluster], mariadb: MariaDB, record_property: Note
 ) -> None:

@@ -152,6 +152,7 @@ def test_every_attack_of_a_user_of_redis_succeeds_where_nothing_is_verified(
     assert run(attacks(cluster), 60) == {attack.__name__ for attack in ATTACKS}
 
 
+@pytest.mark.slow
 def test_a_late_leave_that_ends_a_newer_membership_is_found(make_cluster: MakeCluster, mariadb: MariaDB) -> None:
     """The version of a leave is not looked at. When Redis goes on, either the late leave or the reading of memberships
     comes first; only if the leave is last does the bug show."""

@@ -169,7 +169,7 @@ def counted(town: Town) -> tuple[int, int, int, int]:
     return row["hooks_open"], row["hook_users_held"], row["hook_failures"], row["restarts"]
 
 
-@pytest.mark.parametrize("fail", ["open", "closed"])
+@pytest.mark.parametrize("fail", ["open", pytest.param("closed", marks=pytest.mark.slow)])
 def test_one_that_hangs_leaves_the_worker_and_the_order_alone(tmp_path: Path, fail: str) -> None:
     hook = {
         "name": "moderator",

@@ -60,7 +60,7 @@ async def talk(people: list[Person], die: random.Random, count: int) -> dict[str
     return due
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 2])
 @pytest.mark.parametrize("seed", [1, *[pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 8)]])
 def test_nothing_is_lost_or_doubled_over_a_bad_network(
     make_daemon: Callable[..., Daemon], workers: int, seed: int

@@ -28,6 +28,8 @@ SIGNS: dict[str, set[str]] = {
     "empty_queue_counts": {"lost", "hole"},
 }
 """What a verdict on each must contain at least one of."""
+SLOW = ("cursor_before_acknowledgement", "skipped", "to_somebody_else", "empty_queue_counts")
+"""Found as the others are: one of each kind of ordeal and of each kind of defect is in every run."""
 STALE_S = 2.0
 
 
@@ -68,7 +70,7 @@ def test_every_planted_bug_has_a_sign() -> None:
     assert set(SIGNS) == set(BUGS)
 
 
-@pytest.mark.parametrize("bug", BUGS)
+@pytest.mark.parametrize("bug", [pytest.param(bug, marks=[pytest.mark.slow] * (bug in SLOW)) for bug in BUGS])
 def test_a_planted_bug_is_found(
     make_daemon: Callable[..., Daemon], record_property: Callable[[str, object], None], bug: str
 ) -> None:

@@ -95,11 +95,12 @@ def test_an_upload_goes_on_after_everything_was_killed_and_ends_with_its_owner(o
     wait_until(GONE_S, "the content is deleted", lambda: not kept(office))
 
 
-def test_what_the_operator_is_shown(office: Office) -> None:
-    async def upload() -> None:
-        await (await office.colleague()).upload(DATA)
+async def uploaded(office: Office) -> None:
+    await (await office.colleague()).upload(DATA)
 
-    asyncio.run(upload())
+
+def test_what_the_operator_is_shown(office: Office) -> None:
+    asyncio.run(uploaded(office))
     daemon = office.daemon
     workers = daemon.status()["workers"]
     assert "files_stored" in workers[0]
@@ -113,6 +114,7 @@ def test_other_users_of_the_host_cannot_get_in_by_the_directory(office: Office) 
     options = office.daemon.config["files"]
     if not options["dir"]:
         pytest.skip("an object store has no directory")
+    asyncio.run(uploaded(office))
     place = office.daemon.root / options["dir"]
     for path in (place / "uploads", place / "content", *place.glob("*/*"), *place.glob("*/*/*")):
         assert path.stat().st_mode & 0o077 == 0, path

@@ -141,6 +141,7 @@ def test_a_service_that_was_stopped_stays_stopped(host: Host, package: Path, hig
     assert host.box.state(UNIT) == "inactive"
 
 
+@pytest.mark.slow
 def test_removing_keeps_messages_and_purging_does_not(host: Host, package: Path) -> None:
     host.ensure(package)
     host.box.systemctl("stop", UNIT)

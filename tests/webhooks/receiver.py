@@ -81,7 +81,7 @@ class Receiver:
                 file.seek(self._read)
                 whole = file.read().rpartition(b"\n")[0]
                 self._read += len(whole) + 1 if whole else 0
-            self._requests += [json.loads(line) for line in whole.splitlines() if line.startswith(b"{")]
+            self._requests += [note for line in whole.splitlines() if (note := _note(line)) is not None]
         return self._requests
 
     @property
@@ -148,11 +148,20 @@ class _Process:
         except WebhookVerificationError as error:
             note |= {"bad": str(error), "events": []}
             status = 401
-        os.write(self._journal, json.dumps(note).encode() + b"\n")
+        os.write(self._journal, b"\n" + json.dumps(note).encode() + b"\n")  # one before it may have been cut off
         extra = {"Retry-After": str(behaviour["retry_after"])} if "retry_after" in behaviour else {}
         if behaviour.get("location"):
             extra["Location"] = behaviour["location"]
         return web.Response(status=status, body=b"x" * behaviour.get("body_bytes", 0), headers=extra)
+
+
+def _note(line: bytes) -> dict[str, Any] | None:
+    """None: the line is empty, or the receiver was killed while it wrote it, before it answered."""
+    try:
+        found: dict[str, Any] = json.loads(line)
+    except ValueError:
+        return None
+    return found
 
 
 def main(port: int, folder: Path, secret: str) -> None:
