@@ -63,6 +63,7 @@ public:
         datagrams = o.wire == "mobileimsdk-udp";
         if (o.wire == "mobileimsdk" || datagrams) wire = std::make_unique<MobileImsdk>();
         else if (o.wire == "mobileimsdk-ws") wire = std::make_unique<MobileImsdkWs>();
+        else if (o.wire == "page") wire = std::make_unique<Page>();
         else if (o.wire == "chatserver") wire = std::make_unique<Chatserver>();
         else die("unknown wire " + o.wire, 64);
         for (int i = 0; i < o.users; i++) {

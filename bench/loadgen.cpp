@@ -1,6 +1,6 @@
 // loadgen: many chat clients in one thread, to measure a server.
 //
-//   loadgen --port P[,P...] [--wire mobileimsdk|mobileimsdk-udp|mobileimsdk-ws|chatserver] [--users N] [--prefix NAME]
+//   loadgen --port P[,P...] [--wire mobileimsdk|mobileimsdk-udp|mobileimsdk-ws|page|chatserver] [--users N] [--prefix NAME]
 //           [--window N | --rate R | --idle] [--payload BYTES] [--warm S] [--seconds S]
 //           [--logins-per-s R] [--burst N] [--pairs stdin] [--tls]
 //

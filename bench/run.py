@@ -48,9 +48,10 @@ def main() -> int:
         with running(lambda workers=workers: Chatd(workers)) as fresh:
             keep(runs, f"idle, workers={workers}", run(fresh, "--idle", "--seconds", "5", users=IDLE_USERS))
             errors += fresh.errors_logged()
-    with running(lambda: Chatd(1)) as fresh:
-        keep(runs, "idle, ws", run(fresh, "--idle", "--seconds", "5", wire="mobileimsdk-ws", users=IDLE_USERS))
-        errors += fresh.errors_logged()
+    for wire in ("mobileimsdk-ws", "page"):
+        with running(lambda: Chatd(1)) as fresh:
+            keep(runs, f"idle, {wire}", run(fresh, "--idle", "--seconds", "5", wire=wire, users=IDLE_USERS))
+            errors += fresh.errors_logged()
     show(table(runs, errors), options, busy, ONE_HOST)
     return 70 if wrong(runs) or errors else 0
 
@@ -199,8 +200,9 @@ def table(runs: Runs, errors: int) -> list[Row]:
             Row(f"{of}, then idle: PSS per connection, kB", mid(name, "idle_kb"), "<= 6"),
         ]
     rows += _group_rows(mid) + _storm_rows(mid)
-    what = f"WebSocket, {IDLE_USERS:,} first logins, 1 worker, then idle: PSS per connection, kB"
-    rows.append(Row(what, mid("idle, ws", "idle_kb"), "<= 4"))
+    for wire, of in (("mobileimsdk-ws", "WebSocket"), ("page", "chat page")):
+        what = f"{of}, {IDLE_USERS:,} first logins, 1 worker, then idle: PSS per connection, kB"
+        rows.append(Row(what, mid(f"idle, {wire}", "idle_kb"), "<= 4"))
     sent = sum(one.sent for of in runs.values() for one in of)
     rows.append(Row(f"lost, doubled, reordered or refused, of {sent:,} messages", wrong(runs), "<= 0", digits=0))
     rows.append(Row("errors logged", errors, "<= 0", digits=0))

@@ -61,6 +61,11 @@ certificates = [{{ certificate = "tls.pem", key = "tls.key" }}]
 keep_alive_s = 120
 
 [[listen]]
+protocol = "http"
+address = "http://127.0.0.1:{page}"
+serves = ["chat"]
+
+[[listen]]
 protocol = "chatserver"
 address = "tcp://127.0.0.1:{chatserver}"
 
@@ -89,7 +94,7 @@ LIMITS = (
     "no rates (`limits.*_per_s` and `limits.changes_per_hour` are 0); what may wait for a user is limited as shipped"
 )
 """Those of CONFIG, for the page."""
-WIRES = ("mobileimsdk", "mobileimsdk-udp", "mobileimsdk-ws", "mobileimsdk-tls", "mobileimsdk-wss", "chatserver")
+WIRES = ("mobileimsdk", "mobileimsdk-udp", "mobileimsdk-ws", "mobileimsdk-tls", "mobileimsdk-wss", "page", "chatserver")
 """The listeners, by the names of the generators' wires; tls and wss are mobileimsdk and mobileimsdk-ws with --tls."""
 LOCAL_STORE, LOCAL_BUS = "sqlite:chatd.db", "local:"
 

@@ -75,9 +75,12 @@ struct MobileImsdk : Wire {
 
     void login(User& user) override {
         put(user, R"({"bridge":false,"type":0,"dataContent":"{\"loginUserId\":\")" + user.name +
-                      R"(\",\"loginToken\":\"x\",\"firstLoginTime\":0}","from":")" + user.name +
+                      R"(\",\"loginToken\":\"x\",\"firstLoginTime\":0)" + asks + R"(}","from":")" + user.name +
                       R"(","to":"0","QoS":false,"typeu":-1,"sm":-1})");
     }
+
+    // What the login asks for besides, as members of its content.
+    string asks;
 
     void message(User& from, const User& to, const string& body, const string& fp) override {
         common_data(from, to.name, body, fp, true);
@@ -159,6 +162,13 @@ struct MobileImsdkWs : MobileImsdk {
     }
 
     uint32_t next_mask = 1;
+};
+
+// As the page in a browser logs in, and at the listener that serves it.
+struct Page : MobileImsdkWs {
+    Page() {
+        asks = R"(,\"extra\":\"{\\\"chatd\\\":{\\\"features\\\":[\\\"seq\\\",\\\"typing\\\",\\\"delivered\\\"]}}\")";
+    }
 };
 
 // Streaming mode, names in place of ids. There is nothing a recipient could acknowledge, and no keep-alive.

@@ -11,7 +11,7 @@ import pytest
 
 from chatd.arguments import PASSWORD_SEEN, Parser, duration_s, without_passwords
 from chatd.errors import Exit
-from tests.harness import quick
+from tests.harness import forked
 
 SECRETS = (
     "mysql://chatd:hush@127.0.0.1:1/chatd",
@@ -55,7 +55,7 @@ def test_a_warning_names_the_other_ways(argument: str, capsys: pytest.CaptureFix
 
 def run(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     env = {**os.environ, "HUSHED": "mysql://chatd:hush@127.0.0.1:1/chatd"}
-    return quick.run(["-c", str(directory / "chatd.toml"), *arguments], cwd=directory, env=env)
+    return forked.run(["-c", str(directory / "chatd.toml"), *arguments], cwd=directory, env=env)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import pytest
 from chatd.errors import Exit
 from chatd.importer.charset import Guess, guess
 from tests.chatctl.legacy_server import OldDatabase, one_chat, ordinary
-from tests.harness import quick
+from tests.harness import forked
 from tests.harness.daemon import Daemon
 from tests.harness.deadline import run
 from tests.harness.mariadb import MariaDB
@@ -28,7 +28,7 @@ NAMES = ("李四", "张三丰", "王五", "中文", "用户名字")
 def take_over(daemon: Daemon, url: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     source = [] if "--undo" in arguments else ["env:OLD"]
     command = ["-c", str(daemon.config_file), "import-chatserver", *source, *arguments]
-    return quick.run(command, cwd=daemon.root, env={**daemon.env, "OLD": url}, limit_s=100)
+    return forked.run(command, cwd=daemon.root, env={**daemon.env, "OLD": url}, limit_s=100)
 
 
 def names_in(daemon: Daemon) -> list[str]:

@@ -3,13 +3,11 @@ on both, at once; with Redis gone, too."""
 
 from __future__ import annotations
 
-import io
 import json
 import threading
 import time
 from collections.abc import Iterator
 from typing import NamedTuple
-from unittest import mock
 
 import pytest
 
@@ -43,10 +41,9 @@ class Hosts:
 
     def ctl(self, *arguments: str, given: str = "") -> str:
         """On the first host."""
-        with mock.patch("sys.stdin", io.StringIO(given)):
-            code, out, err = self.cluster.daemons[0].ctl_said(*arguments)
-        assert code == 0, err
-        return out
+        done = self.cluster.daemons[0].ctl(*arguments, input=given)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
 
     def administrator(self, role: str = "admin") -> str:
         name, self._made = f"root{self._made}", self._made + 1

@@ -25,7 +25,7 @@ from typing import Any
 import psutil
 
 from chatd.chatctl.control_client import ControlClient, ServerUnreachable
-from tests.harness import quick
+from tests.harness import forked
 from tests.harness.certificates import Certificate
 from tests.harness.deadline import wait_until
 
@@ -54,6 +54,7 @@ HTTP_LISTENERS = {"http": ("http", "http")}
 WEBSOCKET_PATH = "/websocket"
 
 
+_USUAL = ("-m", "chatd")
 _AT_ITS_START = ("PYTHONUTF8", "PYTHONIOENCODING", "PYTHONWARNINGS", "LANG", "LC_ALL", "LC_CTYPE", "SSH_CONNECTION")
 """Variables that count as they were when the program began."""
 
@@ -136,7 +137,7 @@ class Daemon:
         *,
         workers: int = 1,
         listen: Mapping[str, Table] | None = None,
-        entry: Iterable[str] = ("-m", "chatd"),
+        entry: Iterable[str] = _USUAL,
         env: Mapping[str, str] | None = None,
         address: str = "127.0.0.1",
         prefix: Iterable[str] = (),
@@ -208,7 +209,9 @@ class Daemon:
         self.config_file = root / "chatd.toml"
         self.output = root / "output.txt"
         self.expected_errors: set[str] = set()
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: subprocess.Popen[bytes] | forked.Forked | None = None
+        self._sessions: set[str] = set()
+        """Of the kernel: one of each start."""
         self.write_config()
 
     def write_config(self) -> None:
@@ -231,14 +234,24 @@ class Daemon:
         return self
 
     def launch(self, prefix: Iterable[str] = ()) -> None:
-        command = [*self.prefix, *prefix, self.python, *self.entry, "-c", str(self.config_file)]
-        if os.geteuid() == 0:
-            command.append("--allow-root")
-        with self.output.open("ab") as output:
-            self.process = subprocess.Popen(
-                command, cwd=self.root, env=self.env, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
-                start_new_session=True,
-            )  # fmt: skip
+        arguments = ["-c", str(self.config_file), *(["--allow-root"] if os.geteuid() == 0 else [])]
+        with self.output.open("ab") as output, open(os.devnull, "rb") as nothing:
+            if self._begins_usually() and not self.prefix and not prefix and self.entry == _USUAL:
+                streams = [nothing.fileno(), output.fileno(), output.fileno()]
+                self.process = forked.Forked(
+                    "chatd", arguments, cwd=self.root, env=self.env, streams=streams, apart=True
+                )  # fmt: skip
+            else:
+                self.process = subprocess.Popen(
+                    [*self.prefix, *prefix, self.python, *self.entry, *arguments], cwd=self.root, env=self.env,
+                    stdin=nothing, stdout=output, stderr=output, start_new_session=True,
+                )  # fmt: skip
+        self._sessions.add(str(self.process.pid))
+
+    def _begins_usually(self) -> bool:
+        """As nearly every one: it can be forked."""
+        same = all(self.env.get(name) == os.environ.get(name) for name in _AT_ITS_START)
+        return same and self.python == sys.executable and self.env["PYTHONPATH"] == str(TOP)
 
     def wait_ready(self, limit_s: float = 30.0) -> None:
         def ready() -> bool:
@@ -300,7 +313,9 @@ class Daemon:
             if not name.isdecimal():
                 continue
             try:
-                if mark in Path("/proc", name, "environ").read_bytes().split(b"\0"):  # a zombie's is empty
+                session = Path("/proc", name, "stat").read_text().rpartition(")")[2].split()[3]
+                environ = Path("/proc", name, "environ").read_bytes()  # a zombie's is empty
+                if environ and (session in self._sessions or mark in environ.split(b"\0")):
                     mine.append(psutil.Process(int(name)))
             except (OSError, psutil.NoSuchProcess):
                 continue
@@ -336,10 +351,10 @@ class Daemon:
 
     def ctl(self, *arguments: str, limit_s: float = 30.0, input: str = "") -> subprocess.CompletedProcess[str]:
         """input: what it reads on standard input, a password for example."""
-        if self.python != sys.executable or any(self.env.get(name) != os.environ.get(name) for name in _AT_ITS_START):
+        if not self._begins_usually():
             return self.ctl_apart(*arguments, limit_s=limit_s, input=input)
         arguments = ("-c", str(self.config_file), *arguments)
-        return quick.run(list(arguments), cwd=self.root, env=self.env, input=input, limit_s=limit_s)
+        return forked.run(list(arguments), cwd=self.root, env=self.env, input=input, limit_s=limit_s)
 
     def ctl_apart(self, *arguments: str, limit_s: float = 30.0, input: str = "") -> subprocess.CompletedProcess[str]:
         """As ctl(), by a Python that begins with it, as every chatctl of an operator does."""

@@ -20,7 +20,7 @@ import psutil
 import pytest
 
 from chatd.chatctl.control_client import ControlClient, ServerUnreachable
-from tests.harness import quick
+from tests.harness import forked
 
 TRIAL = str(Path(__file__).with_name("trial_worker.py"))
 
@@ -78,7 +78,7 @@ class Server:
         )
 
     def ctl(self, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
-        return quick.run(["-c", str(self.file), *arguments], cwd=Path.cwd(), env=os.environ, **options)
+        return forked.run(["-c", str(self.file), *arguments], cwd=Path.cwd(), env=os.environ, **options)
 
     def status(self) -> dict[str, Any]:
         try:
