@@ -18,6 +18,7 @@ import contextlib
 import itertools
 import socket
 import struct
+import time
 from collections import deque
 from collections.abc import Awaitable, Iterator
 from typing import cast
@@ -246,11 +247,12 @@ class Connection(CodecPeer, asyncio.Protocol):
             if not self.paced:
                 self.pace_later()
             self.paced.append(data)
+        elif pace_ms:
+            self.out = [data]
+            self._flush_paced(pace_ms)
         elif self.out is None:
             self.out = [data]
             self.connections.dirty(self)
-            if pace_ms:
-                self.next_at = self.connections.now() + pace_ms / 1000
         else:
             self.out.append(data)
         if self.out_bytes > LEAST_OUTBOX_BYTES and self.out_bytes > self.connections.config().limits.outbox_bytes:
@@ -269,10 +271,16 @@ class Connection(CodecPeer, asyncio.Protocol):
             self.flush()
         elif self.out is None and not self.stalled_at:
             self.out = [self.paced.popleft()]
-            self.flush()
-        self.next_at = self.connections.now() + self.codec.pace_ms / 1000
+            self._flush_paced(self.codec.pace_ms)
+        else:
+            self.next_at = self.connections.now() + self.codec.pace_ms / 1000
         if self.paced:
             self.pace_later()
+
+    def _flush_paced(self, pace_ms: int) -> None:
+        """The pause begins when the frame is written, however long this turn of the loop has taken."""
+        self.flush()
+        self.next_at = time.monotonic() + pace_ms / 1000
 
     def flush(self) -> None:
         """Write everything queued during this turn at once. While the peer does not read, it waits here."""

@@ -136,6 +136,9 @@ def test_a_rabbitmq_that_is_silent_delays_nobody_here(house: House, rabbit: Rabb
 def test_a_bridge_that_was_removed_is_forgotten(house: House, rabbit: RabbitServer) -> None:
     async def story() -> None:
         bob = await house.person("bob")
+        async with JavaSide(rabbit, QUEUES["outgoing"], QUEUES["incoming"]) as java:
+            await java.say("Anna-9", f"chatd:{bob.name}", "known from here on")
+            await house.says(bob, "known from here on")
         assert house.daemon.ctl_said("bridge", "forget", "java")[0] == 1, "it is configured"
         daemon = house.daemon
         assert await asyncio.to_thread(daemon.stop) == 0

@@ -37,6 +37,7 @@ def test_a_user_of_redis_can_forge_and_replay_nothing(make_cluster: Callable[...
     run(story(), 60)
 
 
+@pytest.mark.slow
 def test_keys_are_replaced_by_reloads_while_people_talk(make_cluster: Callable[..., Cluster], mariadb: MariaDB) -> None:
     cluster = make_cluster(database=mariadb).start()
     first, second = cluster.daemons

@@ -74,7 +74,7 @@ def test_users_of_a_killed_host_are_offline(
     record_property("verdict", run(story, 60 + 60 * rounds))
 
 
-@pytest.mark.parametrize("rounds", [1, slow(5, limit_s=900)])
+@pytest.mark.parametrize("rounds", [slow(1, limit_s=120), slow(5, limit_s=900)])
 def test_users_of_a_host_without_power_are_offline(
     make_cluster: MakeCluster, record_property: Note, rounds: int
 ) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
+
 from tests.harness.cluster import Cluster
 from tests.harness.daemon import Daemon
 from tests.harness.deadline import wait_until
@@ -13,6 +15,7 @@ SEEN_S = 12.0
 """A probe every 3 s, what it waits for an answer, and something for a busy machine."""
 
 
+@pytest.mark.slow
 def test_an_idle_host_tells_how_its_servers_are(make_cluster: Callable[..., Cluster], own_mariadb: MariaDB) -> None:
     cluster = make_cluster(database=own_mariadb, hosts=1, workers=2).start()
     daemon = cluster.daemons[0]

@@ -135,6 +135,7 @@ def test_the_races_find_two_sessions_of_one_user(make_cluster: MakeCluster, mari
     run(story(), 60)
 
 
+@pytest.mark.slow
 def test_the_judge_finds_what_is_given_to_former_members(
     make_cluster: MakeCluster, mariadb: MariaDB, record_property: Note
 ) -> None:

@@ -1,6 +1,6 @@
 """Where conversations are played: how many workers, and which store.
 
-Every test plays on the first two; those that say the most play on MySQL too (`on_every_stage`).
+Every test plays on the second, and on the first as a slow one; those that say the most play on all (`on_every_stage`).
 """
 
 from __future__ import annotations
@@ -16,5 +16,5 @@ class Stage(NamedTuple):
 
 
 STAGES = {"1-worker": Stage(1), "2-workers": Stage(2), "2-workers-mysql": Stage(2, mysql=True)}
-USUAL = ("1-worker", "2-workers")
+USUAL = (pytest.param("1-worker", marks=pytest.mark.slow), "2-workers")
 on_every_stage = pytest.mark.parametrize("town", STAGES, indirect=True, scope="session")

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 
 from chatd.core.requests.operations import described
 from tests.conversations.asking import Client, clients
@@ -166,6 +167,7 @@ def memory(daemon: Daemon) -> dict[int, int]:
     return {pid: psutil.Process(pid).memory_info().rss for pid in daemon.workers()}
 
 
+@pytest.mark.slow
 def test_vandals(make_daemon: Callable[..., Daemon], tmp_path: Path) -> None:
     seed = int(os.environ.get("CHATD_FUZZ_SEED", time.time_ns() % 10**9))
     print(f"CHATD_FUZZ_SEED={seed}")  # shown when the test fails

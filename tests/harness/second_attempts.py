@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-MOST = 5
+MOST = 8
 """Tests of one run. With more of them, the machine or chatd has a problem that is not a matter of chance."""
 
 

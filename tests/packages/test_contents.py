@@ -80,6 +80,7 @@ def _files(tree: Path) -> Iterator[Path]:
     return (path for path in sorted(tree.rglob("*")) if path.is_symlink() or path.is_file())
 
 
+@pytest.mark.slow
 def test_the_package_has_what_chatd_setup_installs(tree: Path, tmp_path: Path) -> None:
     by_setup, by_package = installed(tmp_path), packaged(tree)
     assert sorted(by_setup) == sorted(by_package)

@@ -84,6 +84,7 @@ def test_everything_is_in_its_usual_place_and_understood_there(host: Host, packa
 COMPLETION = ". /usr/share/bash-completion/bash_completion; _completion_loader {0}; complete -p {0}"
 
 
+@pytest.mark.slow
 def test_an_upgrade_ends_no_session(host: Host, package: Path, higher: Path) -> None:
     host.ensure(package)
     pid = host.box.main_pid(UNIT)

@@ -66,7 +66,10 @@ def test_a_master_that_is_killed_loses_nothing_and_can_be_started(
     assert versions(daemon.status()) == {NEW}
 
 
-@pytest.mark.parametrize("times", [1, pytest.param(20, marks=[pytest.mark.slow, pytest.mark.timeout(1500)])])
+@pytest.mark.parametrize(
+    "times",
+    [pytest.param(1, marks=pytest.mark.slow), pytest.param(20, marks=[pytest.mark.slow, pytest.mark.timeout(1500)])],
+)
 def test_upgrades_one_after_the_other_lose_nothing(
     make_daemon: Made,
     installation: Installation,

@@ -80,7 +80,12 @@ def test_broken_files_under_a_running_server_are_used_by_nobody(make_daemon: Mad
         shutil.rmtree(file) if file.is_dir() else file.unlink()
     victim = daemon.workers()[0]
     os.kill(victim, signal.SIGKILL)
-    wait_until(20, "the worker is replaced", lambda: victim not in daemon.workers() and ready(daemon, 2))
+
+    def replaced() -> bool:
+        workers = daemon.workers()  # before its successor is there, the master may not have noticed its death
+        return victim not in workers and len(workers) == 2 and ready(daemon, 2)
+
+    wait_until(20, "the worker is replaced", replaced)
     for _ in range(20):
         assert OLD in say(daemon)
     pid, workers = daemon.pid, daemon.workers()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 
+import pytest
+
 from tests.harness.deadline import wait_until
 from tests.web.desk import Desk, Site, Stage, secret_of
 
@@ -176,6 +178,7 @@ def test_the_server_dies_while_somebody_writes(desk: Desk, site: Site) -> None:
     wait_until(30, "both workers are back", lambda: len(site.workers()) == 2)
 
 
+@pytest.mark.slow
 def test_a_closed_tab_loses_nothing_and_the_last_one_opened_has_the_session(desk: Desk, site: Site) -> None:
     """What was written while the server was away is sent by the next tab of the same browser, once."""
 

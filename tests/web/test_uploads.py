@@ -110,6 +110,7 @@ def test_an_upload_goes_on_where_it_was(desk: Desk, site: Site, number: int, bre
     desk.play(site, story)
 
 
+@pytest.mark.slow
 def test_another_tab_goes_on_with_the_upload_of_one_that_was_closed(desk: Desk, site: Site) -> None:
     async def story(stage: Stage) -> None:
         alice, bob = await stage.pair("dora2", "bob2")

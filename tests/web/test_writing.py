@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from playwright.async_api import Page
 
 from tests.web.desk import Desk, Site, Stage
@@ -110,6 +111,7 @@ def test_emoji_stay_whole(desk: Desk, site: Site) -> None:
     desk.play(site, story)
 
 
+@pytest.mark.slow
 def test_texts_run_in_their_own_direction(desk: Desk, site: Site) -> None:
     """Arabic and Hebrew from right to left, also mixed; English from left to right, also in a mirrored page."""
     directions = {"مرحبا بالعالم": "rtl", "שלום, this is mixed": "rtl", "hello שלום": "ltr"}

@@ -42,6 +42,7 @@ def flows(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FlowOffice]:
     assert office.discard() == []
 
 
+@pytest.mark.slow
 def test_a_group_from_its_first_member_to_its_end(flows: FlowOffice, desk: Desk) -> None:
     async def story(stage: Stage) -> None:
         root = await operator(stage, "root0")
