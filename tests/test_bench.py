@@ -44,6 +44,7 @@ def ideal(built: None) -> Iterator[servers.Ideal]:
     server.stop()
 
 
+@pytest.mark.slow
 def test_a_window_delivers_and_loses_nothing(ideal: servers.Ideal) -> None:
     one = load.run(ideal, "--window", "4", "--seconds", "0.5", "--warm", "0.2", users=20)
     assert one.delivered > 100

@@ -377,6 +377,7 @@ def test_a_mysql_store_is_filled_only_if_it_is_empty(make_daemon: Make, mariadb:
 # ---------------------------------------------------------------- vacuum
 
 
+@pytest.mark.slow
 def test_space_is_given_back_while_it_serves_and_all_of_it_when_it_does_not(make_daemon: Make) -> None:
     daemon = make_daemon()
     fill(daemon, "one", 4000)

@@ -47,7 +47,10 @@ def state(cluster: Cluster) -> dict[str, Any]:
     return found  # type: ignore[no-any-return]
 
 
-@pytest.mark.parametrize("rounds", [1, pytest.param(6, marks=[pytest.mark.slow, pytest.mark.timeout(600)])])
+@pytest.mark.parametrize(
+    "rounds",
+    [pytest.param(1, marks=pytest.mark.slow), pytest.param(6, marks=[pytest.mark.slow, pytest.mark.timeout(600)])],
+)
 def test_the_other_host_goes_on(cluster: Cluster, rabbit: RabbitServer, rounds: int) -> None:
     town = Region(cluster.daemons[0], daemons=cluster.daemons, open={0, 1})
     url = cluster.daemons[0].config["store"]["url"]

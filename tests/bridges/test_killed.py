@@ -53,7 +53,10 @@ async def kill_all(house: House) -> None:
     await asyncio.to_thread(house.daemon.start)
 
 
-@pytest.mark.parametrize("rounds", [1, pytest.param(8, marks=[pytest.mark.slow, pytest.mark.timeout(600)])])
+@pytest.mark.parametrize(
+    "rounds",
+    [pytest.param(1, marks=pytest.mark.slow), pytest.param(8, marks=[pytest.mark.slow, pytest.mark.timeout(600)])],
+)
 def test_nothing_is_lost_whatever_is_killed(house: House, rabbit: RabbitServer, rounds: int) -> None:
     async def story() -> None:
         async with JavaSide(rabbit) as java:

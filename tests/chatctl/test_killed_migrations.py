@@ -34,7 +34,7 @@ class Found:
         self.file.chmod(0o600)
 
 
-@pytest.fixture(params=["sqlite", "mysql"])
+@pytest.fixture(params=["sqlite", pytest.param("mysql", marks=pytest.mark.slow)])
 def twin(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

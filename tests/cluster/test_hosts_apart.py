@@ -63,7 +63,7 @@ def mend(network: Network, cut: Cut) -> None:
         network.hosts[number].cables[bridge].mend()
 
 
-@pytest.mark.parametrize("times", [1, slow(10, limit_s=1500)])
+@pytest.mark.parametrize("times", [slow(1, limit_s=300), slow(10, limit_s=1500)])
 def test_cables_are_cut_and_mended(
     make_cluster: MakeCluster, network: Network, record_property: Note, times: int
 ) -> None:

@@ -216,6 +216,7 @@ def test_a_worker_that_dies_loses_no_message(make_daemon: Callable[..., Daemon])
     run(story(), 100)
 
 
+@pytest.mark.slow
 def test_more_workers_and_fewer(make_daemon: Callable[..., Daemon]) -> None:
     """A new worker is given clients in small steps; those that move log in again, as do the clients of workers that
     leave, and everybody is served."""
@@ -237,6 +238,7 @@ def test_more_workers_and_fewer(make_daemon: Callable[..., Daemon]) -> None:
     run(story(), 90)
 
 
+@pytest.mark.slow
 def test_a_reload_ends_no_session_of_datagrams(make_daemon: Callable[..., Daemon]) -> None:
     daemon = make_daemon(workers=2).start()
 

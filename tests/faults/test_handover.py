@@ -107,6 +107,7 @@ def test_over_an_upgrade_sessions_with_tls_drain_and_come_back_and_the_others_st
     acquit(verdict, record_property, at_least=100)
 
 
+@pytest.mark.slow
 def test_an_upgrade_ends_sessions_with_tls_one_after_the_other(
     make_daemon: Callable[..., Daemon], tmp_path: Path
 ) -> None:

@@ -53,6 +53,7 @@ def environment(built: tuple[Path, Path], tmp_path_factory: pytest.TempPathFacto
     return folder / "bin" / "python"
 
 
+@pytest.mark.slow
 def test_it_has_its_version_its_types_and_no_code_of_the_server(built: tuple[Path, Path], environment: Path) -> None:
     _, wheel = built
     assert f"-{chatd.__version__}-" in wheel.name

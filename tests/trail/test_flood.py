@@ -71,6 +71,7 @@ def sources_of(daemon: Daemon) -> list[str]:
     return [one["source"] for one in trail(daemon, "login_failed")]
 
 
+@pytest.mark.slow
 def test_one_source_is_held_back_and_counted_and_hides_nobody(make_daemon: Make) -> None:
     daemon, written = flooded(make_daemon)
     assert 5 <= written <= 15

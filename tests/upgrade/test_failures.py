@@ -62,6 +62,7 @@ def append(file: Path, text: str) -> None:
         opened.write(text)
 
 
+@pytest.mark.slow
 def test_what_the_preflight_refuses_changes_nothing(
     daemon: Daemon, installation: Installation, wheels: dict[str, Path]
 ) -> None:

@@ -70,7 +70,10 @@ def test_a_secret_is_changed_while_a_receiver_knows_one_of_both(house: House) ->
     assert [file.read_text().split() for file in late] == [[]] * 4
 
 
-@pytest.mark.parametrize("order", [pytest.param("restart-workers", marks=pytest.mark.slow), "upgrade", "stop"])
+@pytest.mark.parametrize(
+    "order",
+    [pytest.param("restart-workers", marks=pytest.mark.slow), pytest.param("upgrade", marks=pytest.mark.slow), "stop"],
+)
 def test_a_delivery_that_hangs_holds_nobody_up(house: House, order: str) -> None:
     """The same request comes again, from whoever goes on."""
 

@@ -47,7 +47,8 @@ class TestContract(StoreContract):
         return SqliteTwin(tmp_path / "chatd.db", monkeypatch)
 
 
-@pytest.mark.parametrize(("span", "piece"), [(3, 2), pytest.param(8, 2, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize(("span", "piece"), [(3, 2), (8, 2)])
 class TestContractMergingOften(TestContract):
     """Spans that are in after a message or two, and spans that are half in for a while."""
 
