@@ -86,7 +86,7 @@ def test_idle_users_are_counted_in_memory(ideal: servers.Ideal) -> None:
     [
         (lambda number: 0 if number % 2 else 1, "lost"),
         (lambda number: 2, "repeated"),
-        (lambda number: REFUSE if number % 2 else 1, "refused"),
+        pytest.param(lambda number: REFUSE if number % 2 else 1, "refused", marks=pytest.mark.slow),
     ],
     ids=["every second message swallowed", "every message twice", "every second message refused"],
 )

@@ -179,7 +179,12 @@ async def race(
 @pytest.mark.parametrize("rounds", [1, slow(6, limit_s=600)])
 @pytest.mark.parametrize(
     ("fault", "silent_host"),
-    [("hangs", None), ("dies", None), ("dies", 0), pytest.param("is slow", None, marks=pytest.mark.slow)],
+    [
+        pytest.param("hangs", None, marks=pytest.mark.slow),
+        ("dies", None),
+        ("dies", 0),
+        pytest.param("is slow", None, marks=pytest.mark.slow),
+    ],
 )
 def test_members_come_and_go_while_redis(
     make_cluster: MakeCluster, mariadb: MariaDB, record_property: Note, fault: str, silent_host: int | None, rounds: int

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from typing import Any
 
-MOST = 8
-"""Tests of one run. With more of them, the machine or chatd has a problem that is not a matter of chance."""
+MOST = 10
+"""Tests of one run, one of a thousand. With more of them, the machine or chatd has a problem that is not a matter of chance."""
 
 
 def repeated(terminalreporter: Any) -> list[Any]:
