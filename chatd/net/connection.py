@@ -97,9 +97,8 @@ class Connection(CodecPeer, asyncio.Protocol):
         self.out_bytes = 0
         self.written = 0
         self.paced: deque[bytes] | None = None
-        self.next_at = 0.0
         self.pending: Iterator[Command] | None = None
-        self.stalled_at = 0.0
+        self.next_at = self.stalled_at = 0.0
         self.spent = 0
         self.lingered = 0
         self.source: Source | None = None
@@ -242,14 +241,14 @@ class Connection(CodecPeer, asyncio.Protocol):
         self.out_bytes += len(data)
         pace_ms = self.codec.pace_ms
         if self.paced or (pace_ms and (self.out is not None or self.connections.now() < self.next_at)):
-            if self.paced is None:
-                self.paced = deque()
+            self.paced = self.paced or deque()
             if not self.paced:
                 self.pace_later()
             self.paced.append(data)
         elif pace_ms:
             self.out = [data]
-            self._flush_paced(pace_ms)
+            self.flush()
+            self.next_at = time.monotonic() + pace_ms / 1000  # not the loop's time: this turn may have taken long
         elif self.out is None:
             self.out = [data]
             self.connections.dirty(self)
@@ -271,21 +270,14 @@ class Connection(CodecPeer, asyncio.Protocol):
             self.flush()
         elif self.out is None and not self.stalled_at:
             self.out = [self.paced.popleft()]
-            self._flush_paced(self.codec.pace_ms)
-        else:
-            self.next_at = self.connections.now() + self.codec.pace_ms / 1000
+            self.flush()
+        self.next_at = time.monotonic() + self.codec.pace_ms / 1000
         if self.paced:
             self.pace_later()
 
-    def _flush_paced(self, pace_ms: int) -> None:
-        """The pause begins when the frame is written, however long this turn of the loop has taken."""
-        self.flush()
-        self.next_at = time.monotonic() + pace_ms / 1000
-
     def flush(self) -> None:
         """Write everything queued during this turn at once. While the peer does not read, it waits here."""
-        out = self.out
-        if out is None or self.stalled_at or self.transport is None:
+        if (out := self.out) is None or self.stalled_at or self.transport is None:
             return
         self.out = None
         data = out[0] if len(out) == 1 else b"".join(out)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 MOST = 10
-"""Tests of one run, one of a thousand. With more of them, the machine or chatd has a problem that is not a matter of chance."""
+"""Tests of one run: one of a thousand. With more of them, it is no matter of chance, but of the machine or of chatd."""
 
 
 def repeated(terminalreporter: Any) -> list[Any]:
