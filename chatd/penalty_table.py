@@ -54,7 +54,8 @@ each of the times is stored at once."""
 _VALUES = struct.Struct("qqqI")
 """The part of a record that changes."""
 _RECORDS_BYTES = WAYS * _RECORD.size
-TABLE_BYTES = SETS * (_TAGS_BYTES + _RECORDS_BYTES)
+_SET_BYTES = _TAGS_BYTES + _RECORDS_BYTES
+TABLE_BYTES = SETS * _SET_BYTES
 """Size of the whole table."""
 _MILLI = 1000
 _FADED_MS = 600_000
@@ -137,7 +138,7 @@ class PenaltyTable:
         self.state = before
         """To be given to a later program."""
         self._sets, self._seed, self._file = before.sets, before.seed, before.descriptor
-        self._memory = mmap.mmap(self._file, self._sets * (_TAGS_BYTES + _RECORDS_BYTES))
+        self._memory = mmap.mmap(self._file, self._sets * _SET_BYTES)
         self.replaced = 0
         """Records that this process has given up for others while they still counted."""
 
@@ -187,19 +188,15 @@ class PenaltyTable:
     def all(self) -> Iterator[Listed]:
         """Every record, in no order. Costs about 2 ms, and 2 microseconds a record."""
         for number in range(self._sets):
-            if self._memory[_tags_slice(number)] == _EMPTY_TAGS:
-                continue
-            for at in range(WAYS):
-                if self._memory[_tag_slice(number, at)] != _NO_TAG:
-                    yield self._listed(number, at)
+            for at in _used(self._memory[_tags_slice(number)]):
+                yield self._listed(number, at)
 
     def clear(self) -> int:
         """Remove every record; how many there were."""
         removed = 0
         for number in range(self._sets):
-            tags = self._memory[_tags_slice(number)]
-            if tags != _EMPTY_TAGS:
-                removed += sum(tags[at : at + _TAG_BYTES] != _NO_TAG for at in range(0, _TAGS_BYTES, _TAG_BYTES))
+            if used := _used(self._memory[_tags_slice(number)]):
+                removed += len(used)
                 self._memory[_tags_slice(number)] = _EMPTY_TAGS
         return removed
 
@@ -268,7 +265,7 @@ class PenaltyTable:
 
 def _new_memory(sets: int) -> PenaltyTableState:
     descriptor = os.memfd_create("penalties", os.MFD_CLOEXEC)
-    os.ftruncate(descriptor, sets * (_TAGS_BYTES + _RECORDS_BYTES))
+    os.ftruncate(descriptor, sets * _SET_BYTES)
     return PenaltyTableState(descriptor=descriptor, format=FORMAT, sets=sets, seed=secrets.token_bytes(16))
 
 
@@ -280,6 +277,13 @@ def _tags_slice(number: int) -> slice:
 def _tag_slice(number: int, at: int) -> slice:
     start = number * _TAGS_BYTES + at * _TAG_BYTES
     return slice(start, start + _TAG_BYTES)
+
+
+def _used(tags: bytes) -> list[int]:
+    """Which records of a set there are."""
+    if tags == _EMPTY_TAGS:
+        return []
+    return [at for at in range(WAYS) if tags[at * _TAG_BYTES : (at + 1) * _TAG_BYTES] != _NO_TAG]
 
 
 def _packed(record: Record) -> tuple[int, int, int, int]:

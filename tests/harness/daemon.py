@@ -55,6 +55,7 @@ WEBSOCKET_PATH = "/websocket"
 
 
 _USUAL = ("-m", "chatd")
+"""What is run unless a test says otherwise."""
 _AT_ITS_START = ("PYTHONUTF8", "PYTHONIOENCODING", "PYTHONWARNINGS", "LANG", "LC_ALL", "LC_CTYPE", "SSH_CONNECTION")
 """Variables that count as they were when the program began."""
 
@@ -240,7 +241,7 @@ class Daemon:
                 streams = [nothing.fileno(), output.fileno(), output.fileno()]
                 self.process = forked.Forked(
                     "chatd", arguments, cwd=self.root, env=self.env, streams=streams, apart=True
-                )  # fmt: skip
+                )
             else:
                 self.process = subprocess.Popen(
                     [*self.prefix, *prefix, self.python, *self.entry, *arguments], cwd=self.root, env=self.env,

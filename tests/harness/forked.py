@@ -144,13 +144,11 @@ def _load() -> None:
     import chatd.chatctl
     import chatd.preload
 
-    gc.disable()
     for found in pkgutil.walk_packages(chatd.chatctl.__path__, chatd.chatctl.__name__ + "."):
         importlib.import_module(found.name)
     for name in (*_LATE, *chatd.preload.ALWAYS, *chatd.preload.HTTP, *chatd.preload.MYSQL, *chatd.preload.TLS):
         importlib.import_module(name)
-    gc.freeze()
-    gc.enable()
+    gc.freeze()  # what is forked shares it
 
 
 def _serve() -> None:
