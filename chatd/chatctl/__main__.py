@@ -43,6 +43,7 @@ NEED_THE_FILE = (
     "restore",
     "verify",
     "vacuum",
+    "files",
     "migrate",
     "copy-store",
     "import-chatserver",

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import ipaddress
-import sys
 
 import msgspec
 import psutil
@@ -22,6 +21,7 @@ from chatd import wall_clock
 from chatd.address_bans import FOREVER_MS, AddressBan, Network
 from chatd.chatctl import render
 from chatd.chatctl.accounts import StoredAccounts
+from chatd.chatctl.asking import agreed
 from chatd.chatctl.control_client import ControlClient, NotAllowed, RequestFailed, ServerUnreachable, note
 from chatd.chatctl.store_command import begin
 from chatd.chatctl.trail import StoreTrail
@@ -164,12 +164,10 @@ def _confirmed(hits: list[Protected], network: Network) -> bool:
         return True
     for one in hits:
         note(f"{network} contains {one.network}: {one.why}")
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+    is_agreed = agreed(f"Ban {network} nevertheless?")
+    if is_agreed is None:
         note("nothing was changed; if you mean it, add --force")
-        return False
-    sys.stderr.write(f"Ban {network} nevertheless? [y/N] ")
-    sys.stderr.flush()
-    return sys.stdin.readline().strip().lower() in ("y", "yes")
+    return bool(is_agreed)
 
 
 # -------------------------------------------------------------------- how it looks

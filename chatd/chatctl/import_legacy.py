@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from chatd import wall_clock
+from chatd.chatctl.asking import answer
 from chatd.chatctl.control_client import note
 from chatd.chatctl.progress import Progress
 from chatd.chatctl.render import at, duration, table
@@ -173,12 +173,9 @@ def _charset(legacy: LegacyDatabase, wanted: str) -> str:
         return wanted
     note(f"character set: not certain: {guess.why}. This is how texts look:")
     _show(guess, list(guess.samples))
-    if sys.stdin.isatty() and sys.stderr.isatty():
-        sys.stderr.write(f"Which one is right? [{'/'.join(guess.samples)}] ")
-        sys.stderr.flush()
-        answer = sys.stdin.readline().strip()
-        if answer in guess.samples:
-            return answer
+    chosen = answer(f"Which one is right? [{'/'.join(guess.samples)}]")
+    if chosen in guess.samples:
+        return chosen
     text = f"say which character set is right: --charset {', or --charset '.join(guess.samples)}"
     raise BootError(f"{text}; nothing was imported", Exit.USAGE)
 

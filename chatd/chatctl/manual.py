@@ -82,6 +82,12 @@ verify
     senders and friends that exist, indexes that agree. Exit code 1 if the store is not sound.
 vacuum
     A few megabytes stay for new messages. A MySQL store is rewritten by OPTIMIZE TABLE, with or without `--full`.
+files verify
+    Works whether the server runs or not. Without `--fast` all content is read. Exit code: 1 if content is missing or
+    damaged, 78 if no place for files is configured.
+files clean
+    Content that is newer than an hour stays, and what running uploads need. Says how much it is and asks before it
+    deletes; without a terminal it needs `--yes`.
 kick
     Ends every session on every host of the cluster, and prints how many there were. Exit code: 1 if the user does
     not exist, 75 if a host did not answer. Such hosts are named, and are asked again for 10 minutes, so that a host

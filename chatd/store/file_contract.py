@@ -35,6 +35,11 @@ def blob_name(file_id: FileId, sha256: str) -> str:
     return f"{file_id}.{sha256}"
 
 
+def file_of_blob(name: str) -> FileId:
+    """The file with which this content came; for the name of an upload, the same."""
+    return name.partition(".")[0]
+
+
 class FileState(enum.IntEnum):
     """Of a file."""
 
@@ -155,6 +160,14 @@ class FileTables(Protocol):
 
     def deleted(self, names: Sequence[str], now_ms: int) -> None:
         """The content of these is gone. Uploads come a second time, after AGAIN_MS."""
+
+    def following(self, after: FileId, limit: int) -> list[FileRow]:
+        """Files of everybody by id, those above `after`."""
+        ...
+
+    def all_doomed(self) -> set[str]:
+        """All names that doomed() will give now or later."""
+        ...
 
     def totals(self) -> FileTotals:
         """Cost: reads the index of all files."""

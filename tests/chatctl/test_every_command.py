@@ -25,7 +25,7 @@ CHANGES = {
 SHOWING = {
     "status": (), "workers": (), "check": (), "config": (), "config diff": (), "top": ("--interval", "0.1"),
     "clients": (), "trace": (), "log-level": (), "doctor": ("--fast",), "penalties": (), "user show": ("alice",),
-    "user sessions": ("alice",), "user list": (), "invite list": (), "bans": (), "verify": (),
+    "user sessions": ("alice",), "user list": (), "invite list": (), "bans": (), "verify": (), "files verify": (),
 }  # fmt: skip
 """Commands that only show something, with what else they need."""
 
@@ -60,7 +60,7 @@ def test_a_command_that_shows_something_has_json(name: str) -> None:
 
 @pytest.fixture(scope="module")
 def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    made = Daemon(tmp_path_factory.mktemp("every"), workers=1).start()
+    made = Daemon(tmp_path_factory.mktemp("every"), workers=1, files={"dir": "files"}).start()
     made.ctl("user", "add", "alice", input="a password\n")
     made.ctl("invite", "add")
     yield made

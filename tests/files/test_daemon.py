@@ -13,11 +13,13 @@ from pathlib import Path
 import pytest
 
 from chatd.config.files_options import FilesOptions
+from chatd.files.contract import Blobs
 from chatd.files.open import open_blobs
 from tests.files.contract import names
 from tests.files.s3_server import BUCKET, S3Server
 from tests.harness.deadline import wait_until
 from tests.http.files.office import Colleague, Office, png
+from tests.trail.visitors import trail
 
 DATA = bytes(range(256)) * 3000
 GONE_S = 20.0
@@ -44,14 +46,18 @@ def office(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     assert made.daemon.discard() == []
 
 
-def kept(office: Office) -> dict[str, int]:
-    """What is in the place, looked at from outside."""
+def place_of(office: Office) -> Blobs:
+    """The place, opened from outside."""
     options = office.daemon.config["files"]
     settings = Path(options["s3_settings"].removeprefix("file:")).read_text() if "s3_settings" in options else ""
     where = {"s3": options["s3"]} if settings else {"dir": str(office.daemon.root / options["dir"])}
     blobs = open_blobs(FilesOptions(**where, s3_settings=settings))
     assert blobs is not None
-    return names(blobs)
+    return blobs
+
+
+def kept(office: Office) -> dict[str, int]:
+    return names(place_of(office))
 
 
 def test_an_upload_goes_on_after_everything_was_killed_and_ends_with_its_owner(office: Office, tmp_path: Path) -> None:
@@ -108,6 +114,47 @@ def test_what_the_operator_is_shown(office: Office) -> None:
     findings = json.loads(daemon.ctl("doctor", "--json", "--all", "--fast").stdout)["findings"]
     (place,) = [one for one in findings if one["check"] == "files.place"]
     assert place["severity"] == "ok", place
+
+
+async def sent(office: Office, data: bytes) -> int:
+    """The number of the user who sent it."""
+    ann, bob = await office.colleague(), await office.colleague()
+    await ann.say(bob, "look", (await ann.upload(data),))
+    return ann.id
+
+
+def test_chatctl_finds_content_that_is_missing_and_deletes_what_no_file_has(office: Office) -> None:
+    ctl, blobs = office.daemon.ctl, place_of(office)
+    data = b"sent by ann" * 1000
+    ann = asyncio.run(sent(office, data))
+    (name,) = [name for name, size in kept(office).items() if size == len(data)]
+    verified = ctl("files", "verify")
+    assert verified.returncode == 0, verified
+    assert "sound: every file has its content" in verified.stdout
+
+    blobs.delete(name)
+    verified = ctl("files", "verify", "--fast", "--json")
+    assert verified.returncode == 1
+    found = json.loads(verified.stdout)
+    ((missing,), sound) = found["missing"], found["sound"]
+    assert (missing["user"], missing["seq"], missing["content"], sound) == (ann, 1, name, False)
+    assert name in ctl("files", "verify").stdout
+
+    stray = "stray".ljust(22, "-")
+    blobs.append(stray, 0, b"nobody's")
+    assert ctl("files", "clean").returncode == 1, "it still says that content is missing"
+    assert stray in kept(office), "it is young"
+    if not office.daemon.config["files"]["dir"]:
+        return  # what is in an object store cannot be made old
+    os.utime(office.daemon.root / "files" / "uploads" / stray, (1, 1))
+    refused = ctl("files", "clean")
+    assert (refused.returncode, stray in kept(office)) == (78, True)
+    assert "--yes" in refused.stderr
+    cleaned = ctl("files", "clean", "--yes")
+    assert "deleted: 1 contents that no file has" in cleaned.stdout
+    assert stray not in kept(office)
+    orders = [one for one in trail(office.daemon, "order") if one["order"] == "files clean"]
+    assert [one["result"] for one in orders] == ["begun", "ok"]
 
 
 def test_other_users_of_the_host_cannot_get_in_by_the_directory(office: Office) -> None:

@@ -380,3 +380,24 @@ class FilesContract:
         while page := tables.files.owned(alice.id, found[-1] if found else "", 4):
             found += [file.id for file in page]
         assert found == sorted(new(alice, name).id for name in names)
+
+    def test_all_files_come_in_pages(self, tables: Tables) -> None:
+        alice, bob = make(tables, "alice", "bob")
+        for name in ("B", "a", "c"):
+            begin(tables, new(alice, name))
+        whole = uploaded(tables, bob, "other")
+        found: list[FileRow] = []
+        while page := tables.files.following(found[-1].id if found else "", 3):
+            found += page
+        assert [file.id for file in found] == sorted([whole.id, *(new(alice, name).id for name in ("B", "a", "c"))])
+        assert [file for file in found if file.owner == bob.id] == [whole]
+
+    def test_all_content_that_will_be_deleted_is_known(self, tables: Tables) -> None:
+        (alice,) = make(tables, "alice")
+        half, whole = begin(tables, new(alice, "half")), uploaded(tables, alice, "whole")
+        assert tables.files.all_doomed() == set()
+        for file in half, whole:
+            assert done(tables, lambda inside, file=file: inside.files.cancel(file.id))
+        assert tables.files.all_doomed() == {half.id, whole.blob}
+        swept(tables)
+        assert tables.files.all_doomed() == {half.id}, "what an upload may bring back is deleted once more"

@@ -1,4 +1,4 @@
-"""The command line of what an operator does with a whole store: backup, restore, verify, vacuum.
+"""The command line of what an operator does with a whole store: backup, restore, verify, vacuum, and files.
 
 Owns: their arguments, what must be done before chatctl becomes the owner of the store, and recording the order.
 Elsewhere: the commands (the other modules of chatctl.maintenance), the other arguments (chatctl.__main__).
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chatd import completion
-from chatd.chatctl.add_command import AS_JSON, Add
+from chatd.chatctl.add_command import AS_JSON, Add, verbs_of
 from chatd.chatctl.control_client import ControlClient
 from chatd.chatctl.ownership import become_owner
 from chatd.config import load as config_load
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def add_commands(add: Add) -> None:
-    """Add backup, restore, verify and vacuum."""
+    """Add backup, restore, verify, vacuum and files."""
     one = add(
         "backup",
         _backup,
@@ -57,6 +57,17 @@ def add_commands(add: Add) -> None:
     text = "write the whole file anew, which also orders it; needs twice its size, and the server stopped"
     one.add_argument("--full", action="store_true", help=text)
     one.add_argument("--json", action="store_true", help=AS_JSON)
+    _add_files(add)
+
+
+def _add_files(add: Add) -> None:
+    verb = verbs_of(add("files", _files, "compare the content of the files that people sent with the store"))
+    text = "check that every file has its content, undamaged; only reads"
+    one = verb("verify", text, "chatctl files verify")
+    one.add_argument("--fast", action="store_true", help="only whether it is there; do not read the content")
+    text = "delete content that no file has, such as what is newer than a restored backup"
+    one = verb("clean", text, "chatctl files clean")
+    one.add_argument("--yes", action="store_true", help="do not ask")
 
 
 def _file(one: argparse.ArgumentParser, name: str, text: str, nargs: str | None = None) -> None:
@@ -109,3 +120,11 @@ def _vacuum(client: ControlClient, options: argparse.Namespace) -> int:
     become_owner(config, create=False)
     with trail.ordered("vacuum", {"full": options.full}):
         return vacuum.run(config, full=options.full, as_json=options.json)
+
+
+def _files(client: ControlClient, options: argparse.Namespace) -> int:
+    from chatd.chatctl.maintenance import files
+
+    config, trail = _begin(client, options)
+    become_owner(config, create=False)
+    return files.run(config, trail, options)

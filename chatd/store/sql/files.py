@@ -175,6 +175,13 @@ class SqlFiles:
                 )
             self._db.execute("DELETE FROM doomed_blob WHERE name = ? AND due_ms <= ?", (name, now_ms))
 
+    def following(self, after: FileId, limit: int) -> list[FileRow]:
+        rows = self._db.execute(f"SELECT {_COLUMNS} FROM file WHERE id > ? ORDER BY id LIMIT ?", (after, limit))
+        return [_file(row) for row in rows]
+
+    def all_doomed(self) -> set[str]:
+        return {str(name) for (name,) in self._db.execute("SELECT name FROM doomed_blob")}
+
     def totals(self) -> FileTotals:
         ready = f"state > {int(FileState.UPLOADING)}"
         (uploading,) = self._db.execute(f"SELECT count(*) FROM file WHERE NOT {ready}").fetchone()
