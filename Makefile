@@ -90,7 +90,7 @@ PACKAGING_TOOLS := gcc pkg-config mariadb_config=libmariadb-dev $(HOST_PYTHON)=p
 	/usr/share/python-wheels=python3-venv dh=debhelper dpkg-buildpackage=dpkg-dev
 
 tools: $(JS_STAMP) $(PAGE_STAMP)
-	@.ci/tools g++ node=nodejs php=php-cli promtool=prometheus /usr/include/openssl/ssl.h=libssl-dev strace chromium openssl \
+	@.ci/tools g++ node=nodejs php=php-cli promtool=prometheus /usr/include/openssl/ssl.h=libssl-dev strace chromium chromium-headless-shell openssl \
 		/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf=fonts-dejavu-core \
 		/usr/share/fonts-droid-fallback/truetype/DroidSansFallback.ttf=fonts-droid-fallback \
 		redis-server mariadbd=mariadb-server haproxy rabbitmq-server \

@@ -17,7 +17,10 @@ from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import urlencode
 
-CHROMIUM = shutil.which("chromium") or "chromium"
+CHROMIUM = shutil.which("chromium-headless-shell") or "chromium-headless-shell"
+"""Chromium without what a window needs: half of the CPU time."""
+WHOLE_CHROMIUM = shutil.which("chromium") or "chromium"
+"""It has notifications and a push service, too."""
 FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
     "--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage",

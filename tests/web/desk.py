@@ -164,7 +164,8 @@ class Visitor:
 class Desk:
     """A browser that runs until close(). Its loop has a thread of its own, so that tests may have loops, too."""
 
-    def __init__(self) -> None:
+    def __init__(self, program: str = CHROMIUM) -> None:
+        self._program = program
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
@@ -178,7 +179,7 @@ class Desk:
     async def _start(self) -> None:
         self._playwright = await async_playwright().start()
         self.browser = await self._playwright.chromium.launch(
-            executable_path=CHROMIUM, args=list(FLAGS), env={**os.environ, "FONTCONFIG_FILE": str(FONTS)}
+            executable_path=self._program, args=list(FLAGS), env={**os.environ, "FONTCONFIG_FILE": str(FONTS)}
         )
 
     async def _stop(self) -> None:

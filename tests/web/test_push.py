@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from playwright.async_api import Page
 
+from tests.harness.browser import WHOLE_CHROMIUM
 from tests.harness.deadline import until
 from tests.push.house import noted, options_of
 from tests.push.receiver import Browser, PushService
@@ -47,6 +48,13 @@ CLICK = """async () => {
   const [notification] = await self.registration.getNotifications();
   self.dispatchEvent(new NotificationEvent("notificationclick", { notification }));
 }"""
+
+
+@pytest.fixture(scope="module")
+def desk() -> Iterator[Desk]:
+    desk = Desk(WHOLE_CHROMIUM)
+    yield desk
+    desk.close()
 
 
 @pytest.fixture(scope="module")

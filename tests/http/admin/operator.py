@@ -31,7 +31,7 @@ PATIENCE_S = 3 * STEP_S
 
 class Codes:
     """Of one second factor: each is used once, as the server wants it. Codes of the step before and after now count,
-    too, so that three can be had at once."""
+    too, so that two or three can be had at once."""
 
     def __init__(self, secret: str) -> None:
         self.secret = secret
@@ -43,7 +43,8 @@ class Codes:
         deadline = time.monotonic() + PATIENCE_S
         while True:
             now = int(time.time()) // STEP_S
-            step = max(now - 1, self._used + 1)
+            is_ending = time.time() % STEP_S > STEP_S / 2  # of what is typed now, the step before may be too old soon
+            step = max(now if is_ending else now - 1, self._used + 1)
             if step <= now + 1:
                 self._used = step
                 return self.of(step)
