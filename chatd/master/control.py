@@ -74,8 +74,8 @@ class _ControlClient:
 
 
 class ControlClientState(msgspec.Struct, frozen=True, kw_only=True):
-    """A connection, for a later program of the master. waits: it has asked for the upgrade and is owed the reply. The
-    rest as in _ControlClient."""
+    """A connection, for a later program of the master. waits: it has asked for the upgrade and is owed the reply.
+    administrator: in whose name it asked (ControlRequest). The rest as in _ControlClient."""
 
     descriptor: int
     caller: tuple[int, int, int]
@@ -83,6 +83,7 @@ class ControlClientState(msgspec.Struct, frozen=True, kw_only=True):
     received: bytes
     to_send: bytes
     waits: bool
+    administrator: str = ""
 
 
 class ControlState(msgspec.Struct, frozen=True, kw_only=True):
@@ -141,6 +142,7 @@ class ControlSocket:
                 received=bytes(one.received),
                 to_send=one.to_send,
                 waits=one.request is not None,
+                administrator=one.request.administrator if one.request is not None else "",
             )
             for number, one in self._clients.items()
         ]
@@ -161,8 +163,8 @@ class ControlSocket:
                 continue
             self._watcher.watch(one.descriptor, self._receiver(client))
             if one.waits:
-                client.request = request
-                waiting.append(self._responder(client, _Order(request, client.caller)))
+                client.request = msgspec.structs.replace(request, administrator=one.administrator)
+                waiting.append(self._responder(client, _Order(client.request, client.caller)))
         return waiting
 
     def _sender(self, client: _ControlClient) -> Callable[[], None]:

@@ -16,7 +16,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from hashlib import sha256
 
 import msgspec
@@ -31,13 +32,12 @@ from chatd.feeds.feed import Feed
 from chatd.feeds.lease import Lease, LeaseParts, boot_time_s
 from chatd.model import ConversationId, Message, UserId
 from chatd.push.payload import content_of, note_of
+from chatd.push.places import AT_ONCE, Places
 from chatd.push.sender import Outcome, Result, Sender
 from chatd.store.contract import Tables
 from chatd.store.event_contract import Position, Progress
 from chatd.store.push_contract import PUSH_READER, DuePush, Missed, MissedPart
 
-AT_ONCE = 50
-"""Notifications on their way at the same time."""
 _AT_ONCE_NOTED = 200
 """Conversations of users that are noted in one transaction, which messages share."""
 _SKIP_S = 5.0
@@ -86,6 +86,7 @@ class Delivery:
         self._lease = Lease("push", PUSH_READER, parts.lease, shown="push")
         self._noted = asyncio.Event()
         """Something is due, maybe sooner than what was known before."""
+        self._places = Places()
         self._watched: dict[tuple[UserId, ConversationId], tuple[float, Missed]] = {}
         """The last message to users who had a session, and until when it is of interest, by boot_time_s()."""
         self._log = log.get()
@@ -198,11 +199,16 @@ class Delivery:
     async def _begin(self, under_way: dict[int, asyncio.Task[None]]) -> int:
         """Send what is due, as far as there is room. When the next one is due, since the epoch; 0 = none is."""
         now_ms, limit = wall_clock.now_ms(), AT_ONCE + len(under_way)
-        found = await self._store.read(lambda tables: tables.push.due(now_ms, limit))
-        for one in found:
-            if one.id not in under_way and len(under_way) < AT_ONCE:
+        full = set[str]()
+        while self._places.free():
+            full |= self._places.full()
+            found = await self._store.read(partial(_due, now_ms, limit, sorted(full)))
+            begun = [one for one in found if one.id not in under_way and self._places.take(one.service)]
+            for one in begun:
                 under_way[one.id] = asyncio.create_task(self._serve(one))
-        if len(found) > len(under_way):
+            if not begun:
+                break  # all that is due is under way, or waits for the end of one of the same service
+        if not self._places.free():
             return 0  # the end of one makes room
         return await self._store.read(lambda tables: tables.push.next_due_ms(now_ms))
 
@@ -219,6 +225,15 @@ class Delivery:
 
     async def _serve(self, one: DuePush) -> None:
         """Raises: LeaseLost, Unavailable."""
+        outcome = None
+        try:
+            outcome = await self._attempt(one)
+        finally:
+            self._places.give_back(one.service, is_answered=None if outcome is None else outcome.is_answered)
+
+    async def _attempt(self, one: DuePush) -> Outcome | None:
+        """None: nothing was to be sent. Raises: LeaseLost, Unavailable."""
+        outcome = None
         if not one.valid:
             self.figures.removed += 1
             await self._record(lambda tables: tables.push.remove(one))
@@ -226,7 +241,9 @@ class Delivery:
             await self._record(lambda tables: tables.push.drop(one))
         else:
             self._lease.check()
-            await self._settle(one, one.message, await self._send(one, one.message))
+            outcome = await self._send(one, one.message)
+            await self._settle(one, one.message, outcome)
+        return outcome
 
     async def _send(self, one: DuePush, message: Message) -> Outcome:
         options = self._parts.options()
@@ -242,7 +259,7 @@ class Delivery:
         note = PushNote(user=one.user, gateway=one.gateway, token=one.endpoint, message=message, count=one.waiting)
         pushed = await self._parts.plugins.push(note)
         if pushed is None:
-            return Outcome(Result.AGAIN, f"no plug-in has served gateway {one.gateway}")
+            return Outcome(Result.AGAIN, f"no plug-in has served gateway {one.gateway}", is_answered=False)
         return Outcome(Result.SENT if pushed else Result.GONE)
 
     # ---------------------------------------------------------------- what became of it
@@ -286,3 +303,7 @@ class Delivery:
             return True
 
         await self._lease.write(write)
+
+
+def _due(now_ms: int, limit: int, without: Sequence[str], tables: Tables) -> list[DuePush]:
+    return tables.push.due(now_ms, limit, without)

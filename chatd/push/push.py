@@ -14,7 +14,8 @@ from collections.abc import Callable
 from chatd.config.schema import Config
 from chatd.core.core import Core
 from chatd.feeds.readers import Readers, ReaderServices
-from chatd.push.delivery import AT_ONCE, Delivery, DeliveryParts
+from chatd.push.delivery import Delivery, DeliveryParts
+from chatd.push.places import AT_ONCE
 from chatd.push.sender import Sender
 from chatd.store.contract import Tables
 from chatd.store.push_contract import KINDS, PUSH_READER

@@ -36,11 +36,12 @@ class Result(enum.Enum):
 
 
 class Outcome(NamedTuple):
-    """wait_s: how long the push service asked to be left alone."""
+    """wait_s: how long the push service asked to be left alone. is_answered: whether it has said anything at all."""
 
     result: Result
     error: str = ""
     wait_s: float = 0.0
+    is_answered: bool = True
 
 
 class Sender:
@@ -80,7 +81,7 @@ class Sender:
         except ForbiddenTarget as error:
             return Outcome(Result.REFUSED, str(error))
         except OutboundFailed as error:
-            return Outcome(Result.AGAIN, str(error))
+            return Outcome(Result.AGAIN, str(error), is_answered=False)
         if answer.is_success:
             return Outcome(Result.SENT)
         why = f"status {answer.status}"

@@ -72,6 +72,11 @@ class DuePush(NamedTuple):
     failures: int
     worked_at_ms: int
 
+    @property
+    def service(self) -> str:
+        """Who takes it: the gateway, or the endpoint up to its path, in small letters."""
+        return self.gateway or f"{'/'.join(self.endpoint.split('/')[:3])}/".lower()
+
 
 class PushTables(Protocol):
     """Within a transaction, except missed(), due() and next_due_ms()."""
@@ -98,8 +103,9 @@ class PushTables(Protocol):
         """They are due then, but no sooner than pause_ms after the last notification, unless one is due already, which
         counts them in."""
 
-    def due(self, now_ms: int, limit: int) -> list[DuePush]:
-        """Those that have been due for the longest time, first."""
+    def due(self, now_ms: int, limit: int, without: Sequence[str] = ()) -> list[DuePush]:
+        """Those that have been due for the longest time, first. without: services (DuePush.service) that are left out.
+        Cost: what is due of these is read, too."""
         ...
 
     def next_due_ms(self, after_ms: int) -> int:

@@ -55,6 +55,8 @@ WEBSOCKET_PATH = "/websocket"
 
 
 _USUAL = ("-m", "chatd")
+_AS_A_PROGRAM = ("tests.upgrade.late_imports",)
+"""Entries that begin as a program of their own, as all do where _begins_usually() is False."""
 """What is run unless a test says otherwise."""
 _AT_ITS_START = ("PYTHONUTF8", "PYTHONIOENCODING", "PYTHONWARNINGS", "LANG", "LC_ALL", "LC_CTYPE", "SSH_CONNECTION")
 """Variables that count as they were when the program began."""
@@ -237,10 +239,11 @@ class Daemon:
     def launch(self, prefix: Iterable[str] = ()) -> None:
         arguments = ["-c", str(self.config_file), *(["--allow-root"] if os.geteuid() == 0 else [])]
         with self.output.open("ab") as output, open(os.devnull, "rb") as nothing:
-            if self._begins_usually() and not self.prefix and not prefix and self.entry == _USUAL:
+            if self._begins_usually() and not self.prefix and not prefix and self._can_be_forked():
                 streams = [nothing.fileno(), output.fileno(), output.fileno()]
+                module, *first = self.entry[1:]
                 self.process = forked.Forked(
-                    "chatd", arguments, cwd=self.root, env=self.env, streams=streams, apart=True
+                    module, [*first, *arguments], cwd=self.root, env=self.env, streams=streams, apart=True
                 )
             else:
                 self.process = subprocess.Popen(
@@ -248,6 +251,10 @@ class Daemon:
                     stdin=nothing, stdout=output, stderr=output, start_new_session=True,
                 )  # fmt: skip
         self._sessions.add(str(self.process.pid))
+
+    def _can_be_forked(self) -> bool:
+        """chatd, or one of its bugs; but not what concerns the loading of modules."""
+        return self.entry[0] == "-m" and self.entry[1] not in _AS_A_PROGRAM
 
     def _begins_usually(self) -> bool:
         """As nearly every one: it can be forked."""

@@ -17,6 +17,7 @@ import importlib
 import json
 import os
 import pkgutil
+import runpy
 import select
 import signal
 import socket
@@ -49,7 +50,8 @@ _LATE = (
 
 
 class Forked:
-    """What subprocess.Popen is of a program, as far as tests use it. streams: descriptors of its standard input, output
+    """What subprocess.Popen is of a program, as far as tests use it. module: a program of chatd, or one of tests that
+    changes chatd and then runs it. streams: descriptors of its standard input, output
     and errors. apart: in a session of its own."""
 
     def __init__(
@@ -206,7 +208,7 @@ def _become(request: dict[str, Any], descriptors: list[int]) -> NoReturn:
         module, arguments = request["module"], request["arguments"]
         sys.argv = [module.rpartition(".")[2], *arguments]
         sys.orig_argv = [sys.executable, "-m", module, *arguments]
-        code = importlib.import_module(f"{module}.__main__").main()
+        code = _run(module)
     except SystemExit as left:
         code = left.code if isinstance(left.code, int) else int(left.code is not None)
     except BaseException:  # noqa: BLE001 - as the interpreter: it is shown
@@ -216,6 +218,14 @@ def _become(request: dict[str, Any], descriptors: list[int]) -> NoReturn:
             with contextlib.suppress(OSError, ValueError):
                 stream.flush()
         os._exit(code)
+
+
+def _run(module: str) -> int:
+    """As `python -m module`."""
+    if module.startswith("chatd"):
+        return int(importlib.import_module(f"{module}.__main__").main())
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+    return 0
 
 
 if __name__ == "__main__":

@@ -88,7 +88,15 @@ def recorded_before_it_is_sent() -> Planted:
     return Delivery, "_send", send
 
 
+def one_service_takes_all() -> Planted:
+    """A service that does not answer keeps the notifications of all others waiting."""
+    from chatd.push.places import Places
+
+    return Places, "_has_room", lambda guard, places, service: True
+
+
 BUGS: Bugs = {
+    "one_service_takes_all": one_service_takes_all,
     "recorded_before_it_is_sent": recorded_before_it_is_sent,
     "anybody_is_told": anybody_is_told,
     "read_messages_are_told": read_messages_are_told,

@@ -8,6 +8,7 @@ import os
 import signal
 import sqlite3
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -17,15 +18,17 @@ from tests.harness.mobileimsdk import StockLink
 from tests.harness.person import Person
 from tests.harness.switches import stops, switched_off, with_switches
 from tests.push.house import House, made_house, noted, subscribe
-from tests.push.receiver import Browser
+from tests.push.receiver import Browser, PushService
 
 pytestmark = pytest.mark.xdist_group("push")
 
 
+ENTRY = ("-m", "tests.push.planted", "switches")
+
+
 @pytest.fixture(scope="module")
 def whole_house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    entry = ("-m", "tests.push.planted", "switches")
-    house = made_house(tmp_path_factory.mktemp("push"), workers=2, entry=entry, push={"per_user": 3})
+    house = made_house(tmp_path_factory.mktemp("push"), workers=2, entry=ENTRY, push={"per_user": 3})
     with_switches(house.daemon).start()
     yield house
     house.daemon.expect_error("worker died")
@@ -214,6 +217,41 @@ def test_what_fails_is_tried_again(house: House, trouble: str) -> None:
             assert browser.notes()[-1]["text"] == "hello"
 
     run(story(), 30)
+
+
+def test_a_service_that_does_not_answer_holds_nobody_else_up(tmp_path: Path) -> None:
+    """It has more to be told than can be on its way at the same time."""
+    house = made_house(tmp_path, workers=1, entry=ENTRY, push={"per_user": 60, "timeout_s": 6.0})
+    slow = PushService(house.service.public)
+    slow.delay_s = 7.0
+    with_switches(house.daemon).start()
+
+    def attack() -> None:
+        browser = Browser(house.service)
+        slow.forget()
+
+        async def story() -> None:
+            async with (
+                house.away("eve", *(Browser(slow) for _ in range(60))) as eve,
+                house.away("ann", browser) as ann,
+                house.client(await house.user("bob")) as bob,
+            ):
+                await bob.send(eve, "hello")
+                await until(15, "the slow one is asked", lambda: len(slow.came()) >= 5, 0.02)
+                await bob.send(ann, "hello")
+                try:
+                    await noted(browser, limit_s=4.0)
+                except TimeoutError as error:
+                    raise AssertionError(error) from None
+
+        run(story(), 60)
+
+    stops("one_service_takes_all", attack, house.daemon)
+    complaints = house.daemon.discard()
+    for service in house.service, slow:
+        service.close()
+    assert complaints == []
+    assert (house.service.complaints, slow.complaints) == ([], [])
 
 
 def test_a_subscription_that_never_worked_does_not_stay(house: House) -> None:

@@ -93,6 +93,25 @@ class PushContract:
         done(tables, lambda inside: inside.push.remove(later))
         assert (due(tables, NOW + 99), tables.push.count(), tables.push.next_due_ms(0)) == ({}, 1, 0)
 
+    def test_services_can_be_left_out(self, tables: Tables) -> None:
+        alice, bob = make(tables, "alice", "bob")
+        endpoints = ("https://a.example/1", "https://A.example/2", "https://a.example.org/3", "http://a.example/4")
+        for endpoint in endpoints:
+            subscribe(tables, bob, endpoint)
+        token = NewSubscription(bob.id, "apns", "https://a.example/token")
+        done(tables, lambda inside: inside.push.subscribe(token, 10, NOW))
+        sent(tables, alice, to(bob))
+        put_off(tables, bob)
+        found = due(tables)
+        assert found.keys() == {*endpoints, token.endpoint}
+        assert [found[one].service for one in (*endpoints[:2], token.endpoint)] == [*["https://a.example/"] * 2, "apns"]
+
+        def left(*services: str) -> set[str]:
+            return {one.endpoint for one in tables.push.due(NOW, 100, services)}
+
+        assert left("https://a.example/") == {*endpoints[2:], token.endpoint}
+        assert left("apns", "https://a.example/", "https://a.example.org/") == {endpoints[3]}
+
     def test_what_comes_while_one_is_on_its_way_is_told_after_the_pause(self, tables: Tables) -> None:
         alice, bob = make(tables, "alice", "bob")
         subscribe(tables, bob, "b")

@@ -119,7 +119,8 @@ class SqlPush:
                 (one.messages, one.conversation, one.seq, pause_ms, due_at_ms, pause_ms, due_at_ms, one.user_id),
             )
 
-    def due(self, now_ms: int, limit: int) -> list[DuePush]:
+    def due(self, now_ms: int, limit: int, without: Sequence[str] = ()) -> list[DuePush]:
+        others, values = _other_services(without)
         rows = self._db.execute(
             "SELECT s.id, u.id, u.name, s.gateway, s.endpoint, s.p256dh, s.auth,"
             " u.credentials = s.credentials AND u.locked_at_ms = 0 AND u.name_key IS NOT NULL,"
@@ -127,9 +128,9 @@ class SqlPush:
             " (SELECT 1 FROM member AS g WHERE g.team_id = -s.conversation AND g.user_id = s.user_id)),"
             " s.conversation, s.seq, s.waiting, s.failures, s.worked_at_ms FROM push_subscription AS s"
             " JOIN user AS u ON u.id = s.user_id LEFT JOIN `cursor` AS c ON c.user_id = s.user_id"
-            " AND c.conversation = s.conversation WHERE s.due_at_ms > 0 AND s.due_at_ms <= ?"
+            f" AND c.conversation = s.conversation WHERE s.due_at_ms > 0 AND s.due_at_ms <= ?{others}"
             " ORDER BY s.due_at_ms LIMIT ?",
-            (now_ms, limit),
+            (now_ms, *values, limit),
         ).fetchall()
         return [self._due(row) for row in rows]
 
@@ -187,3 +188,16 @@ class SqlPush:
 
 def _hash(gateway: str, endpoint: str) -> str:
     return sha256(f"{gateway}\n{endpoint}".encode()).hexdigest()
+
+
+def _other_services(without: Sequence[str]) -> tuple[str, list[str | int]]:
+    """The condition that a row is of no service of these (DuePush.service), and its values."""
+    condition, values = "", list[str | int]()
+    for service in without:
+        if "://" in service:
+            condition += " AND (s.gateway <> '' OR lower(substr(s.endpoint, 1, ?)) <> ?)"
+            values += [len(service), service]
+        else:
+            condition += " AND s.gateway <> ?"
+            values.append(service)
+    return condition, values
