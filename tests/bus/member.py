@@ -11,11 +11,11 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any
 
 from chatd.bus.contract import Bus, Topic
 from chatd.errors import Unavailable
+from tests.harness import forked
 
 DEADLINE_S = 15.0
 
@@ -112,32 +112,33 @@ async def eventually(condition: Callable[[], bool], deadline_s: float = DEADLINE
 class Agent(Watcher):
     """A worker process. `arguments` say which bus (see tests.bus.agent)."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, process: forked.Forked, orders: asyncio.WriteTransport, said: asyncio.StreamReader) -> None:
         super().__init__()
         self._process = process
+        self._orders = orders
+        self._said = said
         self._answers: asyncio.Queue[Any] = asyncio.Queue()
         self._reading = asyncio.create_task(self._read())
 
     @classmethod
     async def start(cls, arguments: Iterable[str], slot: int) -> Agent:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "tests.bus.agent",
-            str(slot),
-            *arguments,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            limit=1 << 24,
-            cwd=Path(__file__).parents[2],
+        loop, said = asyncio.get_running_loop(), asyncio.StreamReader(limit=1 << 24)
+        given, gives = os.pipe()
+        hears, tells = os.pipe()
+        streams = [given, tells, sys.__stderr__.fileno()]
+        process = forked.Forked(
+            "tests.bus.agent", [str(slot), *arguments], cwd=forked.TOP, env=os.environ, streams=streams
         )
-        agent = cls(process)
+        os.close(given)
+        os.close(tells)
+        orders, _ = await loop.connect_write_pipe(asyncio.BaseProtocol, os.fdopen(gives, "wb", 0))
+        await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(said), os.fdopen(hears, "rb", 0))
+        agent = cls(process, orders, said)
         assert await agent.next_answer() == "open"
         return agent
 
     async def _read(self) -> None:
-        assert self._process.stdout is not None
-        while line := await self._process.stdout.readline():
+        while line := await self._said.readline():
             kind, value = json.loads(line)
             if kind == "message":
                 self.received.append((value[0], value[1].encode("latin-1")))
@@ -155,8 +156,7 @@ class Agent(Watcher):
 
     def order(self, what: str, *values: object) -> None:
         """Without waiting: the answer is left for `answer`."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps([what, *values]).encode() + b"\n")
+        self._orders.write(json.dumps([what, *values]).encode() + b"\n")
 
     async def call(self, what: str, *values: object) -> Any:
         self.order(what, *values)
@@ -172,7 +172,7 @@ class Agent(Watcher):
         os.kill(self._process.pid, signal.SIGCONT)
 
     async def kill(self) -> None:
-        if self._process.returncode is None:
-            self._process.kill()
-        await self._process.wait()
+        self._process.kill()
+        await asyncio.to_thread(self._process.wait)
         await self._reading
+        self._orders.abort()
