@@ -25,6 +25,9 @@ sys.path.insert(0, str(BENCH))
 import load  # noqa: E402
 import servers  # noqa: E402
 
+pytestmark = pytest.mark.xdist_group("bench")
+"""They share the compiled programs."""
+
 REFUSE = -1
 
 
