@@ -184,6 +184,7 @@ class Delivery:
     async def _tell(self) -> None:
         """Raises: LeaseLost, Unavailable."""
         under_way: dict[int, asyncio.Task[None]] = {}
+        self._places = Places()  # a task that is cancelled before it begins gives nothing back
         try:
             while True:
                 self._noted.clear()
