@@ -54,6 +54,8 @@ _MOST_WATCHED = 10_000
 
 Work = Callable[[Tables], None]
 """What is recorded of a notification."""
+_Served = tuple[DuePush, Outcome | None]
+"""A notification and what came of sending it; None = it was not to be sent."""
 
 
 class Figures(msgspec.Struct, kw_only=True):
@@ -86,7 +88,6 @@ class Delivery:
         self._lease = Lease("push", PUSH_READER, parts.lease, shown="push")
         self._noted = asyncio.Event()
         """Something is due, maybe sooner than what was known before."""
-        self._places = Places()
         self._watched: dict[tuple[UserId, ConversationId], tuple[float, Missed]] = {}
         """The last message to users who had a session, and until when it is of interest, by boot_time_s()."""
         self._log = log.get()
@@ -183,37 +184,38 @@ class Delivery:
 
     async def _tell(self) -> None:
         """Raises: LeaseLost, Unavailable."""
-        under_way: dict[int, asyncio.Task[None]] = {}
-        self._places = Places()  # a task that is cancelled before it begins gives nothing back
+        under_way: dict[int, asyncio.Task[_Served]] = {}
+        places = Places()
         try:
             while True:
                 self._noted.clear()
-                next_ms = await self._begin(under_way)
+                next_ms = await self._begin(under_way, places)
                 await self._wait(under_way, next_ms)
                 for number in [number for number, task in under_way.items() if task.done()]:
-                    under_way.pop(number).result()
+                    one, outcome = under_way.pop(number).result()
+                    places.give_back(one.service, is_answered=None if outcome is None else outcome.is_answered)
         finally:
             for task in under_way.values():
                 task.cancel()
             await asyncio.gather(*under_way.values(), return_exceptions=True)
 
-    async def _begin(self, under_way: dict[int, asyncio.Task[None]]) -> int:
+    async def _begin(self, under_way: dict[int, asyncio.Task[_Served]], places: Places) -> int:
         """Send what is due, as far as there is room. When the next one is due, since the epoch; 0 = none is."""
         now_ms, limit = wall_clock.now_ms(), AT_ONCE + len(under_way)
         full = set[str]()
-        while self._places.free():
-            full |= self._places.full()
+        while places.free():
+            full |= places.full()
             found = await self._store.read(partial(_due, now_ms, limit, sorted(full)))
-            begun = [one for one in found if one.id not in under_way and self._places.take(one.service)]
+            begun = [one for one in found if one.id not in under_way and places.take(one.service)]
             for one in begun:
                 under_way[one.id] = asyncio.create_task(self._serve(one))
             if not begun:
                 break  # all that is due is under way, or waits for the end of one of the same service
-        if not self._places.free():
+        if not places.free():
             return 0  # the end of one makes room
         return await self._store.read(lambda tables: tables.push.next_due_ms(now_ms))
 
-    async def _wait(self, under_way: dict[int, asyncio.Task[None]], next_ms: int) -> None:
+    async def _wait(self, under_way: dict[int, asyncio.Task[_Served]], next_ms: int) -> None:
         """Until something is due, or one of those that are under way has ended."""
         within_s = min(_LOOK_S, max(0.0, (next_ms - wall_clock.now_ms()) / 1000)) if next_ms else _LOOK_S
         noted = asyncio.create_task(self._noted.wait())
@@ -224,16 +226,8 @@ class Delivery:
             with contextlib.suppress(asyncio.CancelledError):
                 await noted
 
-    async def _serve(self, one: DuePush) -> None:
+    async def _serve(self, one: DuePush) -> _Served:
         """Raises: LeaseLost, Unavailable."""
-        outcome = None
-        try:
-            outcome = await self._attempt(one)
-        finally:
-            self._places.give_back(one.service, is_answered=None if outcome is None else outcome.is_answered)
-
-    async def _attempt(self, one: DuePush) -> Outcome | None:
-        """None: nothing was to be sent. Raises: LeaseLost, Unavailable."""
         outcome = None
         if not one.valid:
             self.figures.removed += 1
@@ -244,7 +238,7 @@ class Delivery:
             self._lease.check()
             outcome = await self._send(one, one.message)
             await self._settle(one, one.message, outcome)
-        return outcome
+        return one, outcome
 
     async def _send(self, one: DuePush, message: Message) -> Outcome:
         options = self._parts.options()

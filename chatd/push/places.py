@@ -18,6 +18,8 @@ _MOST_UNANSWERED = 5
 
 
 class Places:
+    """Of one worker. Each that was taken is given back."""
+
     def __init__(self) -> None:
         self._taken: Counter[str] = Counter()
         self._unanswered: set[str] = set()

@@ -12,7 +12,6 @@ import pytest
 from chatd.files.contract import Blobs, Kept
 from chatd.files.directory import DirectoryBlobs
 from chatd.files.inspection import Inspection, Inspector, delete_unused
-from chatd.model import User
 from chatd.store.contract import Content, FileRow, NewFile, Tables
 from chatd.store.file_contract import AGAIN_MS
 from chatd.store.open import StoreLocation, open_tables
@@ -37,10 +36,10 @@ class Archive:
         self.tables: Tables = open_tables(StoreLocation(path=root / "chatd.db"), 2.0, create=True)
         (self.owner,) = make(self.tables, "alice")
 
-    def announce(self, name: str, content: bytes = CONTENT, owner: User | None = None) -> NewFile:
+    def announce(self, name: str, content: bytes = CONTENT) -> NewFile:
         file = NewFile(
             id=name.ljust(22, "-"),
-            owner=(owner or self.owner).id,
+            owner=self.owner.id,
             name=f"{name}.txt",
             size=len(content),
             media_type="text/plain",
