@@ -33,21 +33,18 @@ def run(config: Config, trail: StoreTrail, options: argparse.Namespace) -> int:
     if blobs is None:
         raise BootError("there are no files: neither files.dir nor files.s3 is set", Exit.CONFIG)
     place = config.files.s3 or config.files.dir
-    with contextlib.closing(blobs), Progress("files") as progress:
+    with contextlib.closing(blobs):
         blobs.check()
-        with contextlib.closing(StoredAccounts(config).open()) as tables:
-            found = Inspector(tables, blobs, progress.watch, reads_content=_reads_content(options)).run()
-        if options.what == "clean":
+        with contextlib.closing(StoredAccounts(config).open()) as tables, Progress("files") as progress:
+            reads_content = options.what == "verify" and not options.fast
+            found = Inspector(tables, blobs, progress.watch, reads_content=reads_content).run()
+        if options.what == "clean":  # no bar is shown while it asks
             _clean(blobs, trail, found, options, place)
     if options.json:
         print_json({"v": 1, "place": place, "deleted": options.what == "clean", **_described(found)})
     else:
         print("\n".join(_lines(found, options.what, place)))
     return Exit.OK if found.sound else NOT_SOUND
-
-
-def _reads_content(options: argparse.Namespace) -> bool:
-    return options.what == "verify" and not options.fast
 
 
 def _clean(blobs: Blobs, trail: StoreTrail, found: Inspection, options: argparse.Namespace, place: str) -> None:
@@ -63,13 +60,11 @@ def _clean(blobs: Blobs, trail: StoreTrail, found: Inspection, options: argparse
 
 
 def _described(found: Inspection) -> dict[str, object]:
+    rows = {"missing": found.missing, "damaged": found.damaged}
     return {
         "sound": found.sound,
-        "files": found.files,
-        "contents": found.contents,
-        "content_bytes": found.content_bytes,
-        "missing": [_file(row) for row in found.missing],
-        "damaged": [_file(row) for row in found.damaged],
+        **found._asdict(),
+        **{name: [_file(row) for row in those] for name, those in rows.items()},
         "unused": [one._asdict() for one in found.unused],
         "unused_bytes": found.unused_bytes,
     }
