@@ -69,7 +69,7 @@ def test_sending_is_cancelled_at_every_step(people: People) -> None:
         ann, bob = await people.user("ann"), await people.user("bob")
         async with people.client(ann) as a, people.client(bob) as b:
             ended = steps = 0
-            while ended < 3:  # then cancelling comes too late
+            while ended < 3 or steps <= TURNS:  # on a busy machine, cancelling may come too late before that
                 fp = f"fp {steps}"
                 ended += not await cancelled_after(steps, a.send(bob, str(steps), fp=fp))
                 await a.send(bob, str(steps), fp=fp)
