@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from chatd.errors import ErrorCode
+from chatd.errors import Disconnect, ErrorCode
 from chatd.protocol import Accepted, Acknowledge, Failed, ServerMessage, ServerRequest
 from tests.core.requests.test_once import check_sizes
 from tests.core.stage import Peer, Stage, play
@@ -42,21 +42,27 @@ async def one_request(peer: Peer, body: str, fp: str) -> None:
 
 
 async def talk(stage: Stage, rng: random.Random, count: int) -> None:
-    """Some requests by three people on two workers, some of them given twice, with messages in between."""
+    """Some requests by three people on two workers, some of them given twice, with messages in between. Those who guess
+    their passwords too often are sent away."""
     peers = [await stage.workers[number % 2].mobile(name) for number, name in enumerate(PEOPLE)]
     writer = Writer(stage.workers[0].core.requests.table, PEOPLE)
     for peer in peers:
         peer.text_bytes = rng.choice([600, 700, 6000])
     for _ in range(count):
-        peer = rng.choice(peers)
+        here = [peer for peer in peers if not peer.closed]
+        if not here:
+            break
+        peer = rng.choice(here)
         body, fp = writer.text(rng), f"f{next(_numbers)}"
         for _ in range(rng.choice([1, 1, 2])):
-            await one_request(peer, body, fp)
+            if not peer.closed:
+                await one_request(peer, body, fp)
+        assert not peer.closed or peer.reason is Disconnect.TOO_MANY_ATTEMPTS, body
         for event in peer.told(ServerMessage):
             if rng.random() < 0.8:
                 await peer.do(Acknowledge(event.fp))
         if rng.random() < 0.1:
-            rng.choice(peers).send(rng.choice([*PEOPLE, 1, 2]), "x" * rng.choice([1, 900]))
+            rng.choice(here).send(rng.choice([*PEOPLE, 1, 2]), "x" * rng.choice([1, 900]))
     for peer in peers:
         peer.leave()
     await stage.settled()
