@@ -125,7 +125,7 @@ function Block({ entries, conversation, onReply, onOpen }) {
   const key = entries.map((one) => `${one.seq} ${one.version ?? 0}`).join() + `${conversation.readByOther} ${conversation.delivered}`;
   return useMemo(() => html`
     <div class="block">
-      ${entries.map((entry, at) => html`
+      ${entries.flatMap((entry, at) => html`
         ${day(entry.sm) !== day((entries[at - 1] ?? { sm: 0 }).sm) && html`<p class="day" key=${`day ${entry.seq}`}>${day(entry.sm)}</p>`}
         <${Message} key=${entry.seq} entry=${entry} conversation=${conversation} onReply=${onReply} onOpen=${onOpen} />`)}
     </div>`, [key, first, conversation]);
@@ -154,23 +154,40 @@ function Found({ conversation, query, onReply, onOpen }) {
     </div>`;
 }
 
+const topOf = (element) => element.getBoundingClientRect().top;
+
+/** The first message of which something is shown, and how far down. @param {Element} box the list */
+function firstShown(box) {
+  const edge = topOf(box);
+  const isShown = (one) => one.getBoundingClientRect().bottom > edge;
+  const block = [...box.querySelectorAll(".block")].find(isShown);
+  const message = block && [...block.querySelectorAll(".message")].find(isShown);
+  return message && { message, top: topOf(message) };
+}
+
+const isAtEnd = (box) => box.scrollHeight - box.scrollTop - box.clientHeight < NEAR;
+
 function Messages({ conversation, onReply, onOpen }) {
   const list = useRef(null);
-  const place = useRef({ atEnd: true, height: 0, first: 0 });
+  const place = useRef({ atEnd: true, top: 0, first: 0 });
   const { messages, waiting } = conversation;
+  const first = messages[0]?.seq ?? 0;
+  const before = list.current;
+  // Who has scrolled up a moment ago is no longer at the end, though the event is still to come.
+  if (before !== null && before.scrollTop < place.current.top && !isAtEnd(before)) place.current.atEnd = false;
+  const kept = !place.current.atEnd && first < place.current.first && firstShown(before);
   useLayoutEffect(() => {
     const box = list.current;
-    const { atEnd, height, first } = place.current;
-    const now = messages[0]?.seq ?? 0;
+    const { atEnd } = place.current;
     if (atEnd) box.scrollTop = box.scrollHeight;
-    else if (now < first) box.scrollTop += box.scrollHeight - height; // the same messages stay in view
-    Object.assign(place.current, { height: box.scrollHeight, first: now });
+    else if (kept) box.scrollTop += topOf(kept.message) - kept.top; // some browsers have done it themselves
+    Object.assign(place.current, { first, top: box.scrollTop });
     if (atEnd && document.hasFocus()) conversation.seen().catch(() => {});
     if (box.scrollTop < AHEAD) conversation.load().catch(() => {});
   });
   const onScroll = () => {
     const box = list.current;
-    place.current.atEnd = box.scrollHeight - box.scrollTop - box.clientHeight < NEAR;
+    Object.assign(place.current, { atEnd: isAtEnd(box), top: box.scrollTop });
     if (box.scrollTop < AHEAD) conversation.load().catch(() => {});
     if (place.current.atEnd) conversation.seen().catch(() => {});
   };
