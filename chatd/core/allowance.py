@@ -19,6 +19,9 @@ class Cost(NamedTuple):
     changes: int = 0
 
 
+_NEVER = float("-inf")
+
+
 class Allowance:
     """commands, recipients, changes: what the user has left of each rate. Only core.allowances tops them up.
     recorded_at: when a refusal was last recorded, on the loop's clock."""
@@ -29,7 +32,7 @@ class Allowance:
         self.commands = commands
         self.recipients = recipients
         self.changes = changes
-        self.recorded_at = float("-inf")
+        self.recorded_at = _NEVER
 
 
 FREE = Cost(0)

@@ -69,8 +69,8 @@ class _ControlClient:
     to_send: bytes = b""
     asked: bool = False
     """The request is complete; anything more that arrives is ignored."""
-    request: ControlRequest | None = None
-    """While it is carried out."""
+    order: _Order | None = None
+    """Its request, while it is carried out."""
 
 
 class ControlClientState(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,12 +86,21 @@ class ControlClientState(msgspec.Struct, frozen=True, kw_only=True):
     administrator: str = ""
 
 
+class AbandonedOrderState(msgspec.Struct, frozen=True, kw_only=True):
+    """A request whose client has gone, which goes on nevertheless: its end is to be recorded. As in
+    ControlClientState."""
+
+    caller: tuple[int, int, int]
+    administrator: str
+
+
 class ControlState(msgspec.Struct, frozen=True, kw_only=True):
-    """descriptor: of the listening socket. given: it belongs to systemd."""
+    """descriptor: of the listening socket. given: it belongs to systemd. abandoned: unknown to earlier programs."""
 
     descriptor: int
     clients: tuple[ControlClientState, ...]
     given: bool = False
+    abandoned: tuple[AbandonedOrderState, ...] = ()
 
     def descriptors(self) -> Iterator[int]:
         yield self.descriptor
@@ -137,21 +146,32 @@ class ControlSocket:
         clients = [
             ControlClientState(
                 descriptor=number,
-                caller=(one.caller.pid, one.caller.uid, one.caller.gid),
+                caller=one.caller,
                 deadline=one.deadline,
                 received=bytes(one.received),
                 to_send=one.to_send,
-                waits=one.request is not None,
-                administrator=one.request.administrator if one.request is not None else "",
+                waits=one.order is not None,
+                administrator=one.order.request.administrator if one.order is not None else "",
             )
             for number, one in self._clients.items()
         ]
-        return ControlState(descriptor=self._listener.fileno(), clients=tuple(clients), given=self._given)
+        awaited = {one.order for one in self._clients.values()}
+        abandoned = [
+            AbandonedOrderState(caller=one.caller, administrator=one.request.administrator)
+            for one in self._orders
+            if one not in awaited
+        ]
+        return ControlState(
+            descriptor=self._listener.fileno(), clients=tuple(clients), given=self._given, abandoned=tuple(abandoned)
+        )
 
     def resume(self, before: ControlState, request: ControlRequest) -> list[Respond]:
-        """Go on with the clients of an earlier program. request: what those asked for who wait for a reply; the
-        functions by which each of them is replied to."""
+        """Go on with the clients of an earlier program. request: what those asked for who wait for a reply, or have
+        gone since; the functions by which each of them is replied to."""
         waiting = []
+        for gone in before.abandoned:
+            asked = msgspec.structs.replace(request, administrator=gone.administrator)
+            waiting.append(self._responder(None, _Order(asked, Caller(*gone.caller))))
         for one in before.clients:
             sock = socket.socket(fileno=one.descriptor)
             sock.setblocking(False)
@@ -163,8 +183,9 @@ class ControlSocket:
                 continue
             self._watcher.watch(one.descriptor, self._receiver(client))
             if one.waits:
-                client.request = msgspec.structs.replace(request, administrator=one.administrator)
-                waiting.append(self._responder(client, _Order(client.request, client.caller)))
+                asked = msgspec.structs.replace(request, administrator=one.administrator)
+                client.order = _Order(asked, client.caller)
+                waiting.append(self._responder(client, client.order))
         return waiting
 
     def _sender(self, client: _ControlClient) -> Callable[[], None]:
@@ -222,19 +243,20 @@ class ControlSocket:
             return
         if isinstance(request, RecordRequest):
             request = msgspec.structs.replace(request, socket_uid=client.caller.uid)
-        order = _Order(request, client.caller)
-        client.request = request
+        order = client.order = _Order(request, client.caller)
         self._handle(request, self._responder(client, order))
         order.taken()
 
-    def _responder(self, client: _ControlClient, order: _Order) -> Respond:
+    def _responder(self, client: _ControlClient | None, order: _Order) -> Respond:
+        """client: None = it has gone."""
         self._orders.add(order)
 
         def respond(reply: ControlReply) -> None:
-            client.request = None
             self._orders.discard(order)
             order.ended(reply)
-            self._reply(client, reply)
+            if client is not None:
+                client.order = None
+                self._reply(client, reply)
 
         return respond
 
@@ -330,7 +352,7 @@ class _Order:
     turn of the loop, because the master may be killed meanwhile."""
 
     def __init__(self, request: ControlRequest, caller: Caller) -> None:
-        self.request, self._caller = request, caller
+        self.request, self.caller = request, caller
         self._is_over = False
 
     def taken(self) -> None:
@@ -343,7 +365,7 @@ class _Order:
         self._record("ok" if reply.ok else "failed", "" if reply.ok else str(reply.error))
 
     def _record(self, result: str, why: str = "") -> None:
-        request, caller = self.request, self._caller
+        request, caller = self.request, self.caller
         if request.is_order:
             by: dict[str, Any] = {"administrator": request.administrator} if request.administrator else {}
             security_log.record(

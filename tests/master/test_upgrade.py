@@ -113,6 +113,16 @@ def test_an_order_whose_client_has_gone_ends_before_the_program_changes(make):
     assert ordered(server, "kick") == ["begun", "failed"]
 
 
+def test_the_end_of_an_upgrade_is_recorded_when_its_client_has_gone(make):
+    server = with_store(make(workers=1).start())
+    give_and_go(server, {"cmd": "upgrade", "administrator": "root"})
+    wait_for("its end is recorded", lambda: ordered(server, "upgrade") == ["begun", "ok"], 30)
+    orders = [one for one in server.records("normal.log") if one.get("order") == "upgrade"]
+    begun, ended = [{name: one[name] for name in ("administrator", "uid", "by", "caller_pid")} for one in orders]
+    assert begun == ended == {**begun, "administrator": "root", "caller_pid": os.getpid()}
+    assert programs(server) == 1
+
+
 @pytest.mark.slow
 def test_an_order_that_does_not_end_refuses_the_upgrade(make):
     server = with_store(make(workers=1).start())

@@ -287,7 +287,7 @@ class Session:
         self.allowance = UNLIMITED_ALLOWANCE
         self.credentials = 0
         self.began_at = time.monotonic()
-        self.since_ms = wall_clock.now_ms()
+        self.since_ms = first_login_time if fresh else wall_clock.now_ms()  # the same moment, kept once
         self.groups: dict[GroupId, int] | None = None
         self.groups_left: dict[GroupId, int] | None = None
         self.watching: set[UserId] | None = None

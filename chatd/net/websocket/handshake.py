@@ -38,6 +38,19 @@ class HandshakeAnswer(NamedTuple):
     refused_origin: str = ""
 
 
+class _Handshake(ServerProtocol):
+    """Given as an argument, the function would be kept in a cycle of references, and each handshake would have to be
+    found by the garbage collector."""
+
+    def select_subprotocol(self, subprotocols: Sequence[Subprotocol]) -> Subprotocol | None:
+        """subprotocols: what the client offers."""
+        if not subprotocols:
+            return None
+        if SUBPROTOCOL in subprotocols:
+            return SUBPROTOCOL
+        raise NegotiationError(f"the only subprotocol of this server is {SUBPROTOCOL}")
+
+
 class UpgradePolicy:
     """One listener's. origins: pages whose scripts may connect, as in listen.origins. Only browsers name an origin;
     clients that name none are always accepted."""
@@ -48,7 +61,13 @@ class UpgradePolicy:
 
     def answer(self, request: bytes) -> HandshakeAnswer:
         """request: one complete request, END_OF_REQUEST included and nothing after it."""
-        protocol = ServerProtocol(subprotocols=[SUBPROTOCOL], select_subprotocol=_select_subprotocol)
+        protocol = _Handshake(subprotocols=[SUBPROTOCOL])
+        try:
+            return self._answer(protocol, request)
+        finally:
+            protocol.parser.close()  # it refers to the protocol
+
+    def _answer(self, protocol: ServerProtocol, request: bytes) -> HandshakeAnswer:
         protocol.receive_data(request)
         asked = next(iter(protocol.events_received()), None)
         if not isinstance(asked, Request):
@@ -105,11 +124,3 @@ def refusal(status: HTTPStatus, text: str, *headers: str) -> HandshakeAnswer:
         "",
     ]
     return HandshakeAnswer("\r\n".join(lines).encode() + body, False)
-
-
-def _select_subprotocol(protocol: ServerProtocol, offered: Sequence[Subprotocol]) -> Subprotocol | None:
-    if not offered:
-        return None
-    if SUBPROTOCOL in offered:
-        return SUBPROTOCOL
-    raise NegotiationError(f"the only subprotocol of this server is {SUBPROTOCOL}")
