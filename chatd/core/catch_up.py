@@ -227,6 +227,7 @@ class CatchUp:
         for message in waiting.messages:
             if session.is_over:  # it was disconnected for what it was given a moment ago
                 break
+            self.in_flight.recent.read(message)
             cursor = cursors.get(message.conversation)
             if cursor is None:
                 cursor = cursors[message.conversation] = Cursor(message.seq - 1)

@@ -137,22 +137,27 @@ class Changes:
 
     def _apply(self, changed: MessageChanged, but: Session | None = None) -> None:
         """From now on, nothing here gives an earlier version. Then tell the sessions. A change that is known already,
-        or that a later one has overtaken, is told to nobody."""
-        message = changed.message
+        or that a later one has overtaken, is told to nobody; also if the later one was read from the store, and comes
+        over the bus after this one."""
+        message, hub = changed.message, self._services.hub
         if not self._recent.note(message):
             return
-        hub = self._services.hub
+        latest = self._recent.latest(message)
+        is_told = latest.version == message.version
         if not message.group_id:
             sessions = {*hub.of_user(message.to_id), *hub.of_user(message.sender_id)}
             for session in sessions:
-                self._delivery.in_flight.changed(session, message)
-                self._tell_session(session, changed, but)
+                self._delivery.in_flight.changed(session, latest)
+                if is_told:
+                    self._tell_session(session, changed, but)
             return
         group = hub.group(message.group_id)
         if group is None:
             return
         for session in tuple(group.sessions):
-            self._delivery.in_flight.changed(session, message)
+            self._delivery.in_flight.changed(session, latest)
+        if not is_told:
+            return
         tell, version = partial(self._tell_members, changed, but), changed.members_version
         if group.waiting is None and 0 < version <= group.known_version:
             tell()

@@ -70,7 +70,7 @@ class InFlightMessages:
 
     def __init__(self, services: Services, recent: RecentChanges, on_room: Callable[[Session], None]) -> None:
         self.given = 0
-        self._recent = recent
+        self.recent = recent
         self._changed = recent.known
         self._store = services.store
         self._config = services.config
@@ -110,7 +110,7 @@ class InFlightMessages:
         if session.state is not _LIVE:  # a message given a moment ago filled its write buffer, which ended it
             return
         message = event.message
-        if self._changed and (message := self._recent.latest(message)) is not event.message:
+        if self._changed and (message := self.recent.latest(message)) is not event.message:
             event = self.event(message, event.group_name, event.fp)
         cursor.unacked[message.seq] = 0
         session.unacknowledged += 1

@@ -1,7 +1,8 @@
 """Messages that were changed a short while ago, as they are now.
 
 Owns: RecentChanges, this worker's memory of them. Every part that gives messages to clients looks here first, so that a
-text that was read from the store, or that arrived over the bus, before the change is not given after it.
+text that was read from the store, or that arrived over the bus, before the change is not given after it. A read of the
+store may also be ahead of the bus: a change is not told to anybody once a later one was read.
 Elsewhere: learning of changes (core.changes), giving messages (core.in_flight, core.sessions.login,
 core.requests.history).
 Fails: never. A change is forgotten after KEPT_S, or when MAX_KEPT newer ones have come.
@@ -27,9 +28,22 @@ class RecentChanges:
         self.known: dict[tuple[ConversationId, Seq], Message] = {}
         self._clock = clock
         self._noted_at: dict[tuple[ConversationId, Seq], float] = {}
+        self._read: dict[tuple[ConversationId, Seq], tuple[Message, float]] = {}
+        """Changed messages as they were read last, and when; the latest last."""
+
+    def read(self, message: Message) -> None:
+        """The store has the message like this, and a client is given it. Cheap for one that was never changed."""
+        if not message.version:
+            return
+        key = message.conversation, message.seq
+        before = self._read.pop(key, None)
+        latest = message if before is None or before[0].version < message.version else before[0]
+        self._read[key] = latest, self._clock()
+        if len(self._read) > MAX_KEPT:
+            del self._read[next(iter(self._read))]
 
     def note(self, message: Message) -> bool:
-        """The message is like this now. False if this or a later version is known already."""
+        """The message is like this now, as a change says. False if this or a later change is known already."""
         key = message.conversation, message.seq
         known = self.known.pop(key, None)
         if known is not None and known.version >= message.version:
@@ -44,17 +58,26 @@ class RecentChanges:
 
     def latest(self, message: Message) -> Message:
         """The message as it is now, as far as that is known here."""
-        known = self.known.get((message.conversation, message.seq))
+        key = message.conversation, message.seq
+        known, read = self.known.get(key), self._read.get(key)
+        if read is not None and (known is None or known.version < read[0].version):
+            known = read[0]
         return message if known is None or known.version <= message.version else known
 
     def all_latest(self, messages: Iterable[Message]) -> list[Message]:
-        return [self.latest(message) for message in messages]
+        """The same for messages that were read from the store, to be given to a client."""
+        found = [self.latest(message) for message in messages]
+        for message in found:
+            self.read(message)
+        return found
 
     def sweep(self) -> None:
         """Once a second: forget what is old."""
         before = self._clock() - KEPT_S
         while self._noted_at and next(iter(self._noted_at.values())) < before:
             self._forget(next(iter(self._noted_at)))
+        while self._read and next(iter(self._read.values()))[1] < before:
+            del self._read[next(iter(self._read))]
 
     def _forget(self, key: tuple[ConversationId, Seq]) -> None:
         del self._noted_at[key]

@@ -220,6 +220,43 @@ def test_a_late_change_does_not_undo_a_later_one(tmp_path: Path) -> None:
     play(tmp_path, story)
 
 
+def test_what_was_read_from_the_store_is_not_followed_by_an_earlier_change(tmp_path: Path) -> None:
+    """The store is ahead of the bus: a session that has caught up is not told of a change that came before."""
+
+    async def story(stage: Stage) -> None:
+        alice, bob = await pair(stage)
+        stage.exchange.hold(0, 1)
+        alice.send("bob", "a", "f")
+        for text in "bc":
+            await ask(alice, "message.edit", "bob", seq=1, text=text)
+        stage.exchange.gap(1)
+        await stage.until("bob has it as it is", lambda: bob.bodies == ["c"])
+        stage.exchange.let_go()
+        await stage.until("bob is told", lambda: notices(bob))
+        await stage.pass_time(30)
+        assert [one["text"] for one in notices(bob)] == ["c"]
+        assert set(bob.bodies) == {"c"}
+
+    play(tmp_path, story)
+
+
+def test_what_was_asked_for_is_not_followed_by_an_earlier_change(tmp_path: Path) -> None:
+    async def story(stage: Stage) -> None:
+        alice, bob = await pair(stage)
+        alice.send("bob", "a", "f")
+        await stage.until("bob has it", lambda: bob.bodies)
+        stage.exchange.hold(0, 1)
+        for text in "bc":
+            await ask(alice, "message.edit", "bob", seq=1, text=text)
+        assert '"c"' in json.dumps(await ask(bob, "history", "alice"))
+        stage.exchange.let_go()
+        await stage.until("bob is told", lambda: notices(bob))
+        await stage.settled()
+        assert [one["text"] for one in notices(bob)] == ["c"]
+
+    play(tmp_path, story)
+
+
 def test_a_login_that_has_read_the_store_before_the_change_gives_it_as_it_is(tmp_path: Path) -> None:
     async def story(stage: Stage) -> None:
         alice, _ = await pair(stage)
@@ -450,6 +487,24 @@ def a_message(seq: int, version: int) -> Message:
         conversation=1, seq=seq, sender_id=1, sender_name="alice", to_id=2, to_name="bob", group_id=0,
         body=str(version), fp="", qos=False, typeu=-1, sent_at_ms=0, version=version,
     )  # fmt: skip
+
+
+def test_what_was_read_counts_until_it_is_forgotten() -> None:
+    now = 0.0
+    recent = RecentChanges(lambda: now)
+    for version in (0, 2, 1):
+        recent.read(a_message(1, version))
+    assert recent.note(a_message(1, 1)), "an earlier change is still one that is not known"
+    assert recent.latest(a_message(1, 0)).version == 2
+    assert recent.latest(a_message(1, 3)).version == 3
+    assert [recent.note(a_message(1, version)) for version in (2, 2, 3)] == [True, False, True]
+    assert recent.latest(a_message(1, 0)).version == 3
+    now = KEPT_S + 1
+    recent.sweep()
+    assert recent.latest(a_message(1, 0)).version == 0
+    for seq in range(MAX_KEPT + 1):
+        recent.read(a_message(seq, 1))
+    assert [recent.latest(a_message(seq, 0)).version for seq in (0, 1, MAX_KEPT)] == [0, 1, 1]
 
 
 def test_the_newest_version_counts_until_it_is_forgotten() -> None:
