@@ -47,7 +47,7 @@ ask for it again by themselves."""
 _OF_ADMIN = "admin/"
 """Where the files are that only the operator's page needs."""
 _SHARED = (
-    *("dialog.js", "icon.svg", "look.js", "style.css", "texts.js", "ui.js"),
+    *("dialog.js", "icon.svg", "look.js", "refusals.js", "style.css", "texts.js", "ui.js"),
     *("vendor/hooks.js", "vendor/htm.js", "vendor/preact.js"),
 )
 """What both pages need."""

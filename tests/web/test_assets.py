@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from chatd.errors import MEANINGS
 from chatd.http.assets import CHAT, POLICY, Page, assets
 from tests.http.raw import Raw, Said
 from tests.web.desk import Site
@@ -108,6 +109,16 @@ def test_every_text_is_there_in_every_language() -> None:
         used |= set(re.findall(r'\bt\((?:[^()"`]*\? )?"([a-z_.]+)"', file.read_text()))
     assert used
     assert used <= set(table), used - set(table)
+
+
+def test_every_refusal_is_there_in_every_language() -> None:
+    """In English with the words of the server."""
+    refusals = (STATIC / "refusals.js").read_text()
+    rows = [(key, json.loads(row)) for key, row in re.findall(r"^  (\w+): (\[.*\]),$", refusals, re.MULTILINE)]
+    assert all(len(row) == 2 and all(row) for _, row in rows)
+    by_code = {int(key): english for key, (english, _) in rows if key.isdigit() and int(key)}
+    assert by_code == {int(code): meaning.text for code, meaning in MEANINGS.items()}
+    assert len(rows) == len({key for key, _ in rows})
 
 
 def test_the_vendored_libraries_are_as_the_readme_says() -> None:

@@ -130,3 +130,32 @@ def test_texts_run_in_their_own_direction(desk: Desk, site: Site) -> None:
         assert (await dora.page.locator(FIELD).evaluate(DIRECTION))[0] == "rtl"
 
     desk.play(site, story)
+
+
+def test_refusals_are_told_in_the_language_of_the_page(desk: Desk, site: Site) -> None:
+    """Of an HTTP call, of a request, and of a message."""
+
+    async def story(stage: Stage) -> None:
+        visitor = await stage.visitor(locale="zh-CN")
+        page = visitor.page
+        await page.goto(site.url)
+        await page.get_by_role("button", name="还没有账号").click()
+        for field, text in (("name", "ina7"), ("secret", "a long password"), ("again", "a long password")):
+            await page.fill(f"input[name={field}]", text)
+        await page.get_by_role("button", name="注册", exact=True).click()
+        await page.get_by_role("alert").filter(has_text="该用户名已被占用。").wait_for()
+        visitor.errors.clear()  # the browser tells of the refusal itself
+
+        ina = await stage.person("ina7", locale="zh-CN")
+        await ina.page.click("#tab-people")
+        await ina.page.get_by_label("对方的用户名").first.fill("nobody-of-this-name")
+        await ina.page.get_by_role("button", name="加为好友").click()
+        await ina.page.get_by_role("alert").filter(has_text="没有此用户。").wait_for()
+        await ina.page.get_by_label("对方的用户名").last.fill("jon7")
+        await ina.page.get_by_role("button", name="屏蔽").click()
+        await ina.page.get_by_role("button", name="取消屏蔽").wait_for()
+        await ina.open("jon7")
+        await ina.write("hello")
+        await ina.page.locator(".message .state", has_text="您已屏蔽此用户。").wait_for()
+
+    desk.play(site, story)

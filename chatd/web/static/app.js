@@ -12,6 +12,7 @@ import { Chat } from "./chat.js";
 import { Code } from "./chatd.js";
 import { Login } from "./login.js";
 import { attend, leave } from "./push.js";
+import { reasonOf } from "./refusals.js";
 import { Sidebar } from "./sidebar.js";
 import { setTheme, theme } from "./look.js";
 import { Settings } from "./settings.js";
@@ -77,7 +78,7 @@ function App({ ways }) {
     try {
       await begin();
     } catch (error) {
-      tell(error.code === Code.NOT_LOGGED_IN ? t("login.over") : error.message);
+      tell(error.code === Code.NOT_LOGGED_IN ? t("login.over") : reasonOf(error));
     }
     setComing(false);
   };

@@ -13,6 +13,7 @@
 
 import { Code } from "./chatd.js";
 import { released, stage } from "./files.js";
+import { reasonOf } from "./refusals.js";
 import { Model } from "./ui.js";
 
 /** Messages that are loaded first, and earlier ones that are loaded at once. */
@@ -300,7 +301,7 @@ export class Conversation extends Model {
         const waits = this.waiting.find((one) => one.fp === fp);
         if (!waits || this.chat.isOver) return;
         if (error.code === Code.UNKNOWN_FILE) files?.forEach((one) => (one.id = undefined)); // it waited for too long
-        this.#replace(fp, { ...waits, failed: true, why: error.message });
+        this.#replace(fp, { ...waits, failed: true, why: reasonOf(error) });
         return;
       }
     }

@@ -6,6 +6,7 @@
  * @module dialog
  */
 
+import { reasonOf } from "./refusals.js";
 import { t } from "./texts.js";
 import { html, useEffect, useRef, useState } from "./ui.js";
 
@@ -26,9 +27,6 @@ export function Dialog({ title, onClose, onKeyDown, children }) {
       <div class="content">${children}</div>
     </dialog>`;
 }
-
-/** What has failed, for a person. @param {any} error */
-export const reasonOf = (error) => error?.message || String(error);
 
 /**
  * A button. While its work is done, it cannot be pressed again.

@@ -8,12 +8,13 @@
 
 import { logIn, register } from "./account.js";
 import { Code } from "./chatd.js";
+import { reasonOf } from "./refusals.js";
 import { t } from "./texts.js";
 import { html, useState } from "./ui.js";
 
 function reason(error) {
   if (error.code === Code.BAD_CREDENTIALS) return t("login.wrong");
-  return error.code ? error.message : t("login.unreachable");
+  return error.code ? reasonOf(error) : t("login.unreachable");
 }
 
 function Fields({ isNew, ways }) {

@@ -7,10 +7,11 @@
  */
 
 import { logInAgain } from "./account.js";
-import { Action, Dialog, reasonOf, Select, useLoaded } from "./dialog.js";
+import { Action, Dialog, Select, useLoaded } from "./dialog.js";
 import { setTheme, theme, THEMES } from "./look.js";
 import { isPossible, isWanted, want } from "./notifications.js";
 import * as push from "./push.js";
+import { reasonOf } from "./refusals.js";
 import { LANGUAGES, language, setLanguage, t, when } from "./texts.js";
 import { html, useState } from "./ui.js";
 

@@ -17,6 +17,7 @@ import { Action } from "./dialog.js";
 import { filesOf, lineOf } from "./files.js";
 import { GroupDetails } from "./groups.js";
 import { presenceOf } from "./people.js";
+import { reasonOf } from "./refusals.js";
 import { cut, day, t, time } from "./texts.js";
 import { html, useEffect, useLayoutEffect, useMemo, useModel, useRef, useState } from "./ui.js";
 
@@ -110,7 +111,7 @@ function Editor({ chat, text, onDone }) {
     if (event.key === "Escape") onDone(null);
     if (event.key === "Enter" && !event.shiftKey) {
       event.preventDefault();
-      if (!excess) onDone(edited.trim() || null).catch((error) => setRefused(error.message));
+      if (!excess) onDone(edited.trim() || null).catch((error) => setRefused(reasonOf(error)));
     }
   };
   return html`

@@ -8,7 +8,8 @@
  */
 
 import "./texts.js";
-import { Dialog, reasonOf, Select } from "../dialog.js";
+import { Dialog, Select } from "../dialog.js";
+import { reasonOf } from "../refusals.js";
 import { setTheme, theme, THEMES } from "../look.js";
 import { LANGUAGES, language, setLanguage, t } from "../texts.js";
 import { html, render, useEffect, useModel, useState } from "../ui.js";

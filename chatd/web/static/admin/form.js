@@ -7,7 +7,7 @@
  * @module admin/form
  */
 
-import { reasonOf } from "../dialog.js";
+import { reasonOf } from "../refusals.js";
 import { html, useRef, useState } from "../ui.js";
 
 /**

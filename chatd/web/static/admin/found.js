@@ -6,7 +6,8 @@
  * @module admin/found
  */
 
-import { Action, reasonOf } from "../dialog.js";
+import { Action } from "../dialog.js";
+import { reasonOf } from "../refusals.js";
 import { t } from "../texts.js";
 import { html, useEffect, useRef, useState } from "../ui.js";
 import { Table } from "./table.js";

@@ -7,7 +7,8 @@
  * @module admin/server
  */
 
-import { Action, Line, reasonOf, Select, useLoaded } from "../dialog.js";
+import { Action, Line, Select, useLoaded } from "../dialog.js";
+import { reasonOf } from "../refusals.js";
 import { t } from "../texts.js";
 import { html, useEffect, useRef, useState } from "../ui.js";
 import { begin, get, look, order, poll, post, session } from "./calls.js";
