@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from playwright.async_api import Page
 
-from tests.web.desk import Desk, Site, Stage
+from tests.web.desk import Desk, Site, Stage, secret_of
 
 FIELD = ".composer textarea"
 PASTE = """([selector, text]) => {
@@ -157,5 +157,11 @@ def test_refusals_are_told_in_the_language_of_the_page(desk: Desk, site: Site) -
         await ina.open("jon7")
         await ina.write("hello")
         await ina.page.locator(".message .state", has_text="您已屏蔽此用户。").wait_for()
+        await ina.page.get_by_role("button", name="设置").click()
+        await ina.page.get_by_label("当前密码").fill(secret_of("ina7"))
+        await ina.page.get_by_label("新密码").fill("x" * 2000)
+        await ina.page.get_by_role("button", name="修改密码").click()
+        told = ina.page.get_by_role("alert").filter(has_text="不允许使用该密码。")
+        assert "at most" in await told.inner_text(), "what is exact about it is lost"
 
     desk.play(site, story)

@@ -70,10 +70,12 @@ const TABLE = {
   1075: ["this code is wrong, or was used before", "验证码错误，或已被使用。"],
 };
 
-/** What has failed, for a person. In the server's own language, as the server says it: that may be more exact.
+/** What has failed, for a person. What the server says is shown, too, where it is more exact than the table.
  * @param {any} error */
 export function reasonOf(error) {
+  const said = error?.message || String(error);
   const texts = TABLE[error?.name] ?? TABLE[error?.code];
-  if (texts === undefined || (error.message && language() === LANGUAGES[0])) return error?.message || String(error);
-  return texts[LANGUAGES.indexOf(language())];
+  if (texts === undefined || language() === LANGUAGES[0]) return said;
+  const text = texts[LANGUAGES.indexOf(language())];
+  return said === texts[0] ? text : `${text} (${said})`;
 }
