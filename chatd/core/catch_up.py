@@ -234,7 +234,7 @@ class CatchUp:
             step = cursor.accept(message.seq, may_hold=0)
             if step is SKIP:
                 if message.version:  # while the bus was down, this worker may not have learned of the change
-                    self.in_flight.changed(session, message)
+                    self.in_flight.changed(session, self.in_flight.recent.latest(message))
                 continue
             if step is not GIVE and cursor.pushed < waiting.complete_after.get(message.conversation, NEVER):
                 session.behind = True  # another session of the user has acknowledged what is between: read that too

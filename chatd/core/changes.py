@@ -6,6 +6,7 @@ Elsewhere: the rules, which the store checks inside the transaction (store.revis
 (core.requests.changes); what is given to clients (core.in_flight, core.recent_changes).
 Fails: Refused, Unavailable; then nothing was changed and nobody was told. While the bus is down, sessions on other
 workers are not told; their clients learn of the change from `sync`, and messages are read from the store as they are.
+The same holds for members of a group while the store cannot say who they are.
 """
 
 from __future__ import annotations
@@ -143,12 +144,11 @@ class Changes:
         if not self._recent.note(message):
             return
         latest = self._recent.latest(message)
-        is_told = latest.version == message.version
         if not message.group_id:
             sessions = {*hub.of_user(message.to_id), *hub.of_user(message.sender_id)}
             for session in sessions:
                 self._delivery.in_flight.changed(session, latest)
-                if is_told:
+                if latest.version == message.version:
                     self._tell_session(session, changed, but)
             return
         group = hub.group(message.group_id)
@@ -156,8 +156,6 @@ class Changes:
             return
         for session in tuple(group.sessions):
             self._delivery.in_flight.changed(session, latest)
-        if not is_told:
-            return
         tell, version = partial(self._tell_members, changed, but), changed.members_version
         if group.waiting is None and 0 < version <= group.known_version:
             tell()
@@ -165,7 +163,9 @@ class Changes:
             self._memberships.wait(message.group_id, group, version, tell)
 
     def _tell_members(self, changed: MessageChanged, but: Session | None) -> None:
-        """Those who were members at the change and may read the message."""
+        """Those who were members at the change and may read the message. Meanwhile a later change may have come."""
+        if self._recent.is_overtaken(changed.message):
+            return
         group_id, excluded = changed.message.group_id, frozenset(changed.excluded)
         for session in tuple(self._services.hub.of_group(group_id)):
             since = (session.groups or {}).get(group_id, 0)
@@ -181,7 +181,7 @@ class Changes:
             if other.id == session.user.id:
                 other = User(message.sender_id, message.sender_name)
             place = f"#{message.group_id}" if message.group_id else other.name
-            self._notices.tell(session, changed_notice(place, message, changed.by, changed.number))
+            self._notices.tell(session, changed_notice(place, message, changed.by, changed.number), about=message)
         elif changed.by.id != session.user.id:
             session.peer.push(Changed(message, changed.by, changed.at_ms))
 

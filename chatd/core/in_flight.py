@@ -32,7 +32,7 @@ from chatd.config.schema import LimitOptions
 from chatd.core.recent_changes import RecentChanges
 from chatd.core.services import Services
 from chatd.core.sessions.session import Cursor, InFlight, Receipt, Session, SessionState
-from chatd.model import ConversationId, Message, Seq, UserId
+from chatd.model import ConversationId, Message, MessageState, Seq, UserId
 from chatd.protocol import Deliver, ServerMessage
 
 _LIVE = SessionState.LIVE
@@ -71,7 +71,7 @@ class InFlightMessages:
     def __init__(self, services: Services, recent: RecentChanges, on_room: Callable[[Session], None]) -> None:
         self.given = 0
         self.recent = recent
-        self._changed = recent.known
+        self._changed, self._read = recent.known, recent.read_changed
         self._store = services.store
         self._config = services.config
         self._loop = services.loop
@@ -110,7 +110,7 @@ class InFlightMessages:
         if session.state is not _LIVE:  # a message given a moment ago filled its write buffer, which ended it
             return
         message = event.message
-        if self._changed and (message := self.recent.latest(message)) is not event.message:
+        if (self._changed or self._read) and (message := self.recent.latest(message)) is not event.message:
             event = self.event(message, event.group_name, event.fp)
         cursor.unacked[message.seq] = 0
         session.unacknowledged += 1
@@ -140,13 +140,15 @@ class InFlightMessages:
         session.receipts.append(Receipt(offset, cursor, message.conversation, message.seq))
         self.receiving.add(session)
 
-    def tell(self, session: Session, event: ServerMessage) -> None:
+    def tell(self, session: Session, event: ServerMessage, about: tuple[ConversationId, Seq] | None = None) -> None:
         """Send a text of the server. To a client that acknowledges by fp it is sent again until then, while the session
-        lives; once very many are unacknowledged, further ones are sent only once."""
+        lives; once very many are unacknowledged, further ones are sent only once. about: the message whose text is in
+        it."""
         if session.explicit and session.in_flight is None:
             session.in_flight = {}
         if session.in_flight is not None and len(session.in_flight) < 2 * self._config().limits.in_flight:
-            session.in_flight[event.fp] = InFlight(None, event, self._loop.time() + self._config().timeouts.resend_s)
+            next_at = self._loop.time() + self._config().timeouts.resend_s
+            session.in_flight[event.fp] = InFlight(None, event, next_at, about=about)
             self.resending.add(session)
         session.peer.push(event)
 
@@ -170,7 +172,12 @@ class InFlightMessages:
 
     def changed(self, session: Session, message: Message) -> None:
         """A message has changed: if the session was given it and has not acknowledged it, an earlier version is not
-        sent again, and if it is still queued it is replaced. Its fp stays."""
+        sent again, and if it is still queued it is replaced. Its fp stays. When its text is gone, no notice with the
+        text is sent again either."""
+        if message.state > MessageState.EDITED and session.in_flight:
+            about = message.conversation, message.seq
+            for fp in [fp for fp, one in session.in_flight.items() if one.about == about]:
+                del session.in_flight[fp]
         cursor = session.cursors.get(message.conversation) if session.cursors else None
         if cursor is None or message.seq not in cursor.unacked:
             return

@@ -20,27 +20,27 @@ MAX_KEPT = 2000
 
 
 class RecentChanges:
-    """known: by conversation and seq, the latest last. Other modules may read it: while it is empty, which it nearly
-    always is, nothing needs to be looked up."""
+    """By conversation and seq, the latest last. known: changes that this worker was told. read_changed: changed
+    messages as they were read from the store last, and when. Other modules may read both: while they are empty, nothing
+    needs to be looked up."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         """clock: monotonic seconds."""
         self.known: dict[tuple[ConversationId, Seq], Message] = {}
         self._clock = clock
         self._noted_at: dict[tuple[ConversationId, Seq], float] = {}
-        self._read: dict[tuple[ConversationId, Seq], tuple[Message, float]] = {}
-        """Changed messages as they were read last, and when; the latest last."""
+        self.read_changed: dict[tuple[ConversationId, Seq], tuple[Message, float]] = {}
 
     def read(self, message: Message) -> None:
         """The store has the message like this, and a client is given it. Cheap for one that was never changed."""
         if not message.version:
             return
         key = message.conversation, message.seq
-        before = self._read.pop(key, None)
+        before = self.read_changed.pop(key, None)
         latest = message if before is None or before[0].version < message.version else before[0]
-        self._read[key] = latest, self._clock()
-        if len(self._read) > MAX_KEPT:
-            del self._read[next(iter(self._read))]
+        self.read_changed[key] = latest, self._clock()
+        if len(self.read_changed) > MAX_KEPT:
+            del self.read_changed[next(iter(self.read_changed))]
 
     def note(self, message: Message) -> bool:
         """The message is like this now, as a change says. False if this or a later change is known already."""
@@ -59,10 +59,14 @@ class RecentChanges:
     def latest(self, message: Message) -> Message:
         """The message as it is now, as far as that is known here."""
         key = message.conversation, message.seq
-        known, read = self.known.get(key), self._read.get(key)
+        known, read = self.known.get(key), self.read_changed.get(key)
         if read is not None and (known is None or known.version < read[0].version):
             known = read[0]
         return message if known is None or known.version <= message.version else known
+
+    def is_overtaken(self, message: Message) -> bool:
+        """A later change of the message is known here."""
+        return self.latest(message).version > message.version
 
     def all_latest(self, messages: Iterable[Message]) -> list[Message]:
         """The same for messages that were read from the store, to be given to a client."""
@@ -76,8 +80,8 @@ class RecentChanges:
         before = self._clock() - KEPT_S
         while self._noted_at and next(iter(self._noted_at.values())) < before:
             self._forget(next(iter(self._noted_at)))
-        while self._read and next(iter(self._read.values()))[1] < before:
-            del self._read[next(iter(self._read))]
+        while self.read_changed and next(iter(self.read_changed.values()))[1] < before:
+            del self.read_changed[next(iter(self.read_changed))]
 
     def _forget(self, key: tuple[ConversationId, Seq]) -> None:
         del self._noted_at[key]

@@ -220,43 +220,6 @@ def test_a_late_change_does_not_undo_a_later_one(tmp_path: Path) -> None:
     play(tmp_path, story)
 
 
-def test_what_was_read_from_the_store_is_not_followed_by_an_earlier_change(tmp_path: Path) -> None:
-    """The store is ahead of the bus: a session that has caught up is not told of a change that came before."""
-
-    async def story(stage: Stage) -> None:
-        alice, bob = await pair(stage)
-        stage.exchange.hold(0, 1)
-        alice.send("bob", "a", "f")
-        for text in "bc":
-            await ask(alice, "message.edit", "bob", seq=1, text=text)
-        stage.exchange.gap(1)
-        await stage.until("bob has it as it is", lambda: bob.bodies == ["c"])
-        stage.exchange.let_go()
-        await stage.until("bob is told", lambda: notices(bob))
-        await stage.pass_time(30)
-        assert [one["text"] for one in notices(bob)] == ["c"]
-        assert set(bob.bodies) == {"c"}
-
-    play(tmp_path, story)
-
-
-def test_what_was_asked_for_is_not_followed_by_an_earlier_change(tmp_path: Path) -> None:
-    async def story(stage: Stage) -> None:
-        alice, bob = await pair(stage)
-        alice.send("bob", "a", "f")
-        await stage.until("bob has it", lambda: bob.bodies)
-        stage.exchange.hold(0, 1)
-        for text in "bc":
-            await ask(alice, "message.edit", "bob", seq=1, text=text)
-        assert '"c"' in json.dumps(await ask(bob, "history", "alice"))
-        stage.exchange.let_go()
-        await stage.until("bob is told", lambda: notices(bob))
-        await stage.settled()
-        assert [one["text"] for one in notices(bob)] == ["c"]
-
-    play(tmp_path, story)
-
-
 def test_a_login_that_has_read_the_store_before_the_change_gives_it_as_it_is(tmp_path: Path) -> None:
     async def story(stage: Stage) -> None:
         alice, _ = await pair(stage)

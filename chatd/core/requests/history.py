@@ -320,7 +320,7 @@ class HistoryOperations:
         return {**answer, "more": more}
 
     def _past_change(self, place: str, change: PastChange) -> dict[str, object]:
-        of_message = {} if change.message is None else shown(self._recent.latest(change.message))
+        of_message = {} if change.message is None else shown(self._recent.all_latest([change.message])[0])
         return {"with": place, "change": change.number, **of_message}
 
     async def _mark(self, session: Session, arguments: ReadMark) -> Change[_Marked]:

@@ -169,12 +169,14 @@ class Notices:
         self._fp = f"s{time.time_ns():x}"
         self._numbers = itertools.count()
 
-    def tell(self, session: Session, text: str, fp: str = "") -> None:
+    def tell(self, session: Session, text: str, fp: str = "", about: Message | None = None) -> None:
         """Send a notice, again and again until it is acknowledged. To a client without server texts nothing is sent.
-        fp "": one is made."""
+        fp "": one is made. about: the message whose text is in it, as it is now; it is not sent again when that text is
+        gone."""
         if session.peer.traits.server_texts:
             fp = fp or self._new_fp()
-            self._delivery.in_flight.tell(session, ServerMessage(_squeezed(session, text, fp), fp))
+            key = None if about is None else (about.conversation, about.seq)
+            self._delivery.in_flight.tell(session, ServerMessage(_squeezed(session, text, fp), fp), key)
 
     def tell_user(self, user_id: UserId, text: str, fp: str = "", *, apart_from: Session | None = None) -> None:
         """Tell the user's sessions on every worker, except one of this worker. fp: the same on all of them; "" = each

@@ -156,7 +156,7 @@ class Arrivals:
         """None: the message is of a conversation that is left out."""
         next_at = self._services.loop.time() + one.in_s
         if one.message is None:
-            return InFlight(None, one.text, next_at, one.attempts) if one.text is not None else None
+            return InFlight(None, one.text, next_at, one.attempts, one.about) if one.text is not None else None
         cursor = cursors.get(one.message.conversation)
         if cursor is None or one.message.seq not in cursor.unacked:
             return None

@@ -135,4 +135,4 @@ def _in_flight(fp: str, one: InFlight, now: float) -> MovedInFlight:
         return MovedInFlight(
             fp=fp, message=event.message, group_name=event.group_name, in_s=in_s, attempts=one.attempts
         )
-    return MovedInFlight(fp=fp, text=event, in_s=in_s, attempts=one.attempts)
+    return MovedInFlight(fp=fp, text=event, in_s=in_s, attempts=one.attempts, about=one.about)

@@ -60,6 +60,7 @@ class MovedInFlight(msgspec.Struct, frozen=True, kw_only=True):
     text: ServerMessage | None = None
     in_s: float
     attempts: int
+    about: tuple[ConversationId, Seq] | None = None
 
 
 class MovedReceipt(msgspec.Struct, frozen=True, array_like=True):

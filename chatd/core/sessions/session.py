@@ -162,13 +162,14 @@ class InFlight(msgspec.Struct, gc=False, eq=False):
     """Something that is sent again until the client acknowledges its fp.
 
     cursor: of the conversation, for a message; None for a text of the server. next_at: when it is sent again, on the
-    loop's clock. attempts: how often it was.
+    loop's clock. attempts: how often it was. about: the message whose text is in a notice.
     """
 
     cursor: Cursor | None
     event: Deliver | ServerMessage
     next_at: float
     attempts: int = 0
+    about: tuple[ConversationId, Seq] | None = None
 
 
 class Receipt(msgspec.Struct, gc=False, eq=False):
