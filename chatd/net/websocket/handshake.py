@@ -8,7 +8,7 @@ Fails: never. A request that is not accepted is answered with a short HTTP error
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from http import HTTPStatus
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -39,8 +39,7 @@ class HandshakeAnswer(NamedTuple):
 
 
 class _Handshake(ServerProtocol):
-    """Given as an argument, the function would be kept in a cycle of references, and each handshake would have to be
-    found by the garbage collector."""
+    """Given to ServerProtocol as an argument, select_subprotocol() would be part of a cycle of references."""
 
     def select_subprotocol(self, subprotocols: Sequence[Subprotocol]) -> Subprotocol | None:
         """subprotocols: what the client offers."""
@@ -62,10 +61,11 @@ class UpgradePolicy:
     def answer(self, request: bytes) -> HandshakeAnswer:
         """request: one complete request, END_OF_REQUEST included and nothing after it."""
         protocol = _Handshake(subprotocols=[SUBPROTOCOL])
+        parser = protocol.parser
         try:
             return self._answer(protocol, request)
         finally:
-            protocol.parser.close()  # it refers to the protocol
+            _break_cycles(protocol, [parser, protocol.parser])
 
     def _answer(self, protocol: ServerProtocol, request: bytes) -> HandshakeAnswer:
         protocol.receive_data(request)
@@ -94,6 +94,17 @@ class UpgradePolicy:
         if len(named) == 1 and len(hosts) == 1 and is_same_host(named[0], hosts[0]):
             return [Origin(named[0]), _NO_ORIGIN]
         return [_NO_ORIGIN]
+
+
+def _break_cycles(protocol: ServerProtocol, parsers: Sequence[Generator[None]]) -> None:
+    """What the protocol refers to refers to the protocol. Without cycles nothing is left for the garbage collector."""
+    for parser in parsers:
+        parser.close()
+    failure: BaseException | None = protocol.handshake_exc
+    protocol.handshake_exc = None
+    while failure is not None:
+        failure.__traceback__ = None
+        failure = failure.__context__
 
 
 def is_same_host(origin: str, host: str) -> bool:

@@ -11,11 +11,12 @@
 
 const STAYS = "chatd.stays";
 
-/** code: as in docs/protocols/errors.md. */
+/** code: as in docs/protocols/errors.md; 0 = no server has spoken. */
 export class Problem extends Error {
   /** @param {string} text @param {number} code */
   constructor(text, code) {
     super(text);
+    this.name = code ? "Problem" : "Unreachable";
     this.code = code;
   }
 }

@@ -9,11 +9,23 @@
 
 import { language, LANGUAGES } from "./texts.js";
 
-/** By code, or by the name of the client's own errors: the texts in the order of LANGUAGES. */
-const TABLE = {
+const UNREACHABLE = ["the server does not answer", "服务器没有响应。"];
+const ENDED = ["this session has ended", "此会话已结束。"];
+
+/** Errors of the page's own modules, by name: the texts in the order of LANGUAGES. */
+const OWN = {
+  Unreachable: UNREACHABLE,
+  NoAnswer: UNREACHABLE,
+  NotAcknowledged: UNREACHABLE,
+  SessionEnded: ENDED,
+  Kicked: ENDED,
+  ClientClosed: ENDED,
   JournalUnusable: ["another page of this browser uses the messages that are kept here", "此浏览器的另一个页面正在使用本地保存的消息。"],
-  Overloaded: ["too many messages wait to be sent", "等待发送的消息过多。"],
-  0: ["the server does not answer", "服务器没有响应。"],
+  Overloaded: ["too much waits to be sent or answered", "等待发送或应答的内容过多。"],
+};
+
+/** Refusals, by code. */
+const TABLE = {
   2: ["unknown error", "未知错误。"],
   4: ["invalid packet", "数据包无效。"],
   301: ["not logged in", "尚未登录。"],
@@ -74,7 +86,8 @@ const TABLE = {
  * @param {any} error */
 export function reasonOf(error) {
   const said = error?.message || String(error);
-  const texts = TABLE[error?.name] ?? TABLE[error?.code];
+  const isNumbered = !(error instanceof DOMException); // whose codes are others
+  const texts = OWN[error?.name] ?? (isNumbered ? TABLE[error?.code] : undefined);
   if (texts === undefined || language() === LANGUAGES[0]) return said;
   const text = texts[LANGUAGES.indexOf(language())];
   return said === texts[0] ? text : `${text} (${said})`;

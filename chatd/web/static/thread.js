@@ -161,9 +161,12 @@ const topOf = (element) => element.getBoundingClientRect().top;
 function firstShown(box) {
   const edge = topOf(box);
   const isShown = (one) => one.getBoundingClientRect().bottom > edge;
-  const block = [...box.querySelectorAll(".block")].find(isShown);
-  const message = block && [...block.querySelectorAll(".message")].find(isShown);
-  return message && { message, top: topOf(message) };
+  for (const part of box.querySelectorAll(".block, .messages > .message")) {
+    if (!isShown(part)) continue;
+    const message = part.matches(".message") ? part : [...part.querySelectorAll(".message")].find(isShown);
+    if (message) return { message, top: topOf(message) };
+  }
+  return null;
 }
 
 const isAtEnd = (box) => box.scrollHeight - box.scrollTop - box.clientHeight < NEAR;

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import pytest
 
 from chatd.net.websocket.handshake import HandshakeAnswer, UpgradePolicy
@@ -189,3 +191,29 @@ def test_plain_http_is_told_what_is_spoken_here(line: str) -> None:
 )
 def test_what_is_refused(data: bytes, statuses: set[int]) -> None:
     assert ask(data)[0] in statuses
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        request(),
+        request(Sec_WebSocket_Protocol="other"),
+        request(Origin="https://elsewhere.example"),
+        request(Upgrade=None),
+        request("POST /websocket HTTP/1.1"),
+        request(**{f"Header{number}": "x" for number in range(200)}),
+        b"no request\r\n\r\n",
+    ],
+    ids=["accepted", "subprotocol", "origin", "no upgrade", "POST", "headers", "garbage"],
+)
+def test_nothing_is_left_for_the_garbage_collector(data: bytes) -> None:
+    """Many would be, when many clients come at once, or somebody floods."""
+    ask(data)  # what the library makes once
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(10):
+            UpgradePolicy("/websocket", ()).answer(data)
+        assert gc.collect() == 0
+    finally:
+        gc.enable()

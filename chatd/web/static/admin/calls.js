@@ -16,11 +16,12 @@ export const Code = Object.freeze({
   NOT_LOGGED_IN: 301, BAD_CREDENTIALS: 1025, UNKNOWN_RECIPIENT: 1032, UNKNOWN_GROUP: 1034, CODE_NEEDED: 1074, WRONG_CODE: 1075,
 });
 
-/** code: as in docs/protocols/errors.md. */
+/** code: as in docs/protocols/errors.md; 0 = no server has spoken. */
 export class Problem extends Error {
   /** @param {string} text @param {number} code */
   constructor(text, code) {
     super(text);
+    this.name = code ? "Problem" : "Unreachable";
     this.code = code;
   }
 }
