@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.web.desk import Bug, Desk, Site, Stage
+from tests.web.desk import Bug, Desk, Site, Stage, Visitor
 from tests.web.written import Sent, written_to
 
 MESSAGES = 500
@@ -46,24 +46,25 @@ def long(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     assert site.discard() == []
 
 
-async def read(stage: Stage, bug: Bug | None) -> None:
-    bob = await stage.visitor()
-    if bug is not None:
-        await bob.plant(bug)
-    await bob.log_in("bob")
-    await bob.page.locator(".row").first.click()
-    await bob.page.wait_for_selector(".message")
-    assert await bob.page.evaluate(BACK, FIRST_LOADED + 300) == []
-
-
-async def edit(stage: Stage, bug: Bug | None) -> None:
-    """The first message that is there, so that others of its block are still to come."""
+async def opened(stage: Stage, bug: Bug | None) -> Visitor:
+    """bob, with the newest messages before him."""
     bob = await stage.visitor()
     if bug is not None:
         await bob.plant(bug)
     await bob.log_in("bob")
     await bob.page.locator(".row").first.click()
     await bob.page.locator(".message").nth(FIRST_LOADED - 1).wait_for(state="attached")
+    return bob
+
+
+async def read(stage: Stage, bug: Bug | None) -> None:
+    bob = await opened(stage, bug)
+    assert await bob.page.evaluate(BACK, FIRST_LOADED + 300) == []
+
+
+async def edit(stage: Stage, bug: Bug | None) -> None:
+    """The first message that is there, so that others of its block are still to come."""
+    bob = await opened(stage, bug)
     await bob.loses_the_network()
     message = bob.page.locator(".message.mine").first
     await message.locator(".more").click()

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tests.tokens.conftest import daemon_file, secret_key
 from tests.tokens.keys import SECRET, hs256
 from tests.web.desk import Desk, Site, Stage
 
 
 def test_who_has_a_token_comes_in(tmp_path: Path, desk: Desk) -> None:
-    secret = tmp_path / "token.secret"
-    secret.touch(mode=0o600)
-    secret.write_text(SECRET + "\n")
+    daemon_file(tmp_path, "token.secret", SECRET)
     site = Site(
         tmp_path / "chatd",
         accounts={"login": ["token"], "registration": "closed"},
         tokens={"audience": ["chat.example"]},
-        token_key=[{"kid": "s", "algorithm": "HS256", "secret": f"file:{secret}"}],
+        token_key=[secret_key(tmp_path)],
     )
     site.start()
 

@@ -1,7 +1,7 @@
 /**
  * Coming in and going out: what the page asks over HTTP. Everything else goes over the WebSocket.
  *
- * Owns: ways(), logIn(), logInAgain(), register(), ticket(), logOut(), Problem.
+ * Owns: ways(), logIn(), logInAgain(), register(), ticket(), logOut().
  * Elsewhere: the other side (chatd/http/chat). Fails: Problem, with the code of the server; 0 = it does not answer.
  *
  * The cookie of a login is for the browser alone. For each connection of its WebSocket the page gets a ticket.
@@ -9,17 +9,9 @@
  * @module account
  */
 
-const STAYS = "chatd.stays";
+import { Problem } from "./refusals.js";
 
-/** code: as in docs/protocols/errors.md; 0 = no server has spoken. */
-export class Problem extends Error {
-  /** @param {string} text @param {number} code */
-  constructor(text, code) {
-    super(text);
-    this.name = code ? "Problem" : "Unreachable";
-    this.code = code;
-  }
-}
+const STAYS = "chatd.stays";
 
 async function call(what, body = {}) {
   let answer, told;

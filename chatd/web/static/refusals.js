@@ -1,7 +1,7 @@
 /**
  * Why the server refuses, in every language.
  *
- * Owns: reasonOf(). Elsewhere: what the codes mean (docs/protocols/errors.md), the choice of a language (texts.js).
+ * Owns: Problem, reasonOf(). Elsewhere: what the codes mean (docs/protocols/errors.md), the choice of a language (texts.js).
  * Fails: never; of a code that is not here, such as a plug-in's, people see what the server says.
  *
  * @module refusals
@@ -81,6 +81,16 @@ const TABLE = {
   1074: ["this needs a code of the second factor that was not used before", "需要一个未使用过的二次验证码。"],
   1075: ["this code is wrong, or was used before", "验证码错误，或已被使用。"],
 };
+
+/** What a call over HTTP fails with. code: as in docs/protocols/errors.md; 0 = no server has spoken. */
+export class Problem extends Error {
+  /** @param {string} text @param {number} code */
+  constructor(text, code) {
+    super(text);
+    this.name = code ? "Problem" : "Unreachable";
+    this.code = code;
+  }
+}
 
 /** What has failed, for a person. What the server says is shown, too, where it is more exact than the table.
  * @param {any} error */

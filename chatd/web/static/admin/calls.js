@@ -1,7 +1,7 @@
 /**
  * What the operator's page asks the server.
  *
- * Owns: get(), post(), put(), remove(), download(), Problem, Session. Elsewhere: the other side (chatd/http/admin).
+ * Owns: get(), post(), put(), remove(), download(), Session. Elsewhere: the other side (chatd/http/admin).
  * Fails: Problem, with the code of the server; 0 = it does not answer.
  *
  * Whatever needs a fresh code of the second factor is asked again with one, which a window asks the operator for.
@@ -9,22 +9,13 @@
  * @module admin/calls
  */
 
+import { Problem } from "../refusals.js";
 import { Model } from "../ui.js";
 
 /** Codes of refusals that the page treats in a way of its own; chatd/errors.py. */
 export const Code = Object.freeze({
   NOT_LOGGED_IN: 301, BAD_CREDENTIALS: 1025, UNKNOWN_RECIPIENT: 1032, UNKNOWN_GROUP: 1034, CODE_NEEDED: 1074, WRONG_CODE: 1075,
 });
-
-/** code: as in docs/protocols/errors.md; 0 = no server has spoken. */
-export class Problem extends Error {
-  /** @param {string} text @param {number} code */
-  constructor(text, code) {
-    super(text);
-    this.name = code ? "Problem" : "Unreachable";
-    this.code = code;
-  }
-}
 
 /** The operator did not give a code. */
 export class Given extends Problem {}
